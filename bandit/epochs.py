@@ -1,0 +1,116 @@
+"""Epochs of a running experiment, and the cells (epoch, arm) that its users are counted in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bandit.allocation import Allocation
+from bandit.assignment import thresholds
+from bandit.experiment import Experiment
+from bandit.ledger import GOAL, Ledger
+from bandit.measures import Measure, N
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a user gets.
+
+    Attributes:
+        variant: Key of the variant to serve.
+        config: The variant's configuration, to be read only.
+        propensity: Probability with which the arm was chosen at the user's first visit; None if the user
+            does not count in the experiment.
+        epoch: Number of the epoch of that first visit, or None.
+        reason: "new", "sticky", "not_enrolled" or "stopped".
+    """
+
+    variant: str
+    config: dict[str, Any]
+    propensity: float | None
+    epoch: int | None
+    reason: str
+
+
+class Cell:
+    """The users whom one epoch assigned to one arm.
+
+    Attributes:
+        epoch: Their epoch.
+        arm: Index of their arm.
+        assigned: How many they are.
+        moved: How many of them were moved away from the arm.
+        sums: For each measure the sums of its transforms over those with an outcome.
+        new: The answer to the first `choose` of each of them.
+        sticky: The answer to every later one.
+    """
+
+    __slots__ = ("arm", "assigned", "epoch", "moved", "new", "sticky", "sums")
+
+    def __init__(self, experiment: Experiment, epoch: Epoch, arm: int, measures: Sequence[Measure]) -> None:
+        variant = experiment.variants[arm]
+        self.epoch = epoch
+        self.arm = arm
+        self.assigned = 0
+        self.moved = 0
+        self.sums = [[0.0] * measure.width for measure in measures]
+        p = epoch.allocation.probabilities[arm]
+        number = epoch.allocation.epoch
+        self.new = Assignment(variant.key, variant.config, p, number, "new")
+        self.sticky = Assignment(variant.key, variant.config, p, number, "sticky")
+
+
+class Epoch:
+    """The time during which one allocation holds.
+
+    Attributes:
+        allocation: Its probabilities and number.
+        started_at: When it began, seconds of the experiment's clock.
+        ended_at: When the next one superseded it or the experiment was paused or stopped; None: it is current.
+        closed_at: When the windows of all its users had ended; None: outcomes may still change.
+        ends: Upper ends of the arms' intervals on [0, 1).
+        cells: One per arm.
+    """
+
+    __slots__ = ("allocation", "cells", "closed_at", "ended_at", "ends", "started_at")
+
+    def __init__(
+        self, experiment: Experiment, allocation: Allocation, started_at: float, measures: Sequence[Measure]
+    ) -> None:
+        self.allocation = allocation
+        self.started_at = started_at
+        self.ended_at: float | None = None
+        self.closed_at: float | None = None
+        self.ends = thresholds(allocation.probabilities)
+        self.cells = [Cell(experiment, self, arm, measures) for arm in range(experiment.n_arms)]
+
+    @property
+    def assigned(self) -> int:
+        """Users assigned in this epoch."""
+        return sum(cell.assigned for cell in self.cells)
+
+    @property
+    def answered(self) -> bool:
+        """Whether each of its users has a goal value."""
+        return all(cell.sums[GOAL][N] >= cell.assigned for cell in self.cells)
+
+
+def ledger_of(
+    epochs: Sequence[Epoch], measures: Sequence[Measure], n_arms: int, origins: Sequence[float | None]
+) -> Ledger:
+    """Return the ledger of these epochs, in their order."""
+    empty = Ledger.empty(measures, len(epochs), n_arms)
+    if not epochs:
+        return Ledger(empty.assigned, empty.moved, empty.sums, tuple(origins))
+    return Ledger(
+        np.array([[cell.assigned for cell in epoch.cells] for epoch in epochs], dtype=np.int64),
+        np.array([[cell.moved for cell in epoch.cells] for epoch in epochs], dtype=np.int64),
+        tuple(
+            np.array([[cell.sums[m] for cell in epoch.cells] for epoch in epochs], dtype=np.float64)
+            for m in range(len(measures))
+        ),
+        tuple(origins),
+    )

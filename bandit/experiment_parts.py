@@ -1,0 +1,383 @@
+"""The tables of an experiment file: variants, goal, guardrails, policy, rollout, rewards, analysis.
+
+Frozen and valid from birth. Every rule is checked where its field is declared, with the fields
+declared above it (pydantic gives a check only those that are right), so the order of the fields is
+part of the rules, and a fault in one field does not hide those in the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+
+from bandit.durations import seconds
+from bandit.errors import InvalidExperiment, Problem
+from bandit.ids import check_id, check_key
+from bandit.json_values import json_object
+from bandit.wording import received
+
+Kind = Literal["binary", "numeric"]
+PerUser = Literal["mean", "first", "any", "sum"]
+PolicyKind = Literal["fixed", "thompson", "top_two", "epsilon_greedy", "ucb", "explore_then_commit"]
+
+FAILED = "failed"
+"""Built-in binary metric: the interaction failed (time-out, crash)."""
+
+_LONGEST_LIST = 1000  # beyond it nobody wants to read what is wrong with each value
+_T = TypeVar("_T")
+
+
+def refuse(field: str, message: str) -> NoReturn:
+    """Refuse a value; `field` is relative to the field being checked, empty for itself."""
+    raise InvalidExperiment([Problem(field, message)])
+
+
+def must(test: Callable[[Any], bool], allowed: str) -> AfterValidator:
+    """A check of one value, with the words that say what is allowed."""
+
+    def check(value: _T) -> _T:
+        if not test(value):
+            refuse("", f"received {received(value)}, allowed: {allowed}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _duration(value: object) -> object:
+    seconds(value)
+    return value
+
+
+def _window(value: object) -> object:
+    if value != "request":
+        try:
+            seconds(value)
+        except ValueError as error:
+            msg = f'{error}, or "request"'
+            raise ValueError(msg) from None
+    return value
+
+
+def _pair(value: object) -> object:
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        refuse("", f"received {received(value)}, allowed: two numbers [low, high], low below high")
+    return tuple(value)
+
+
+def _listed(value: object) -> object:
+    if isinstance(value, (list, tuple)) and len(value) > _LONGEST_LIST:
+        refuse("", f"received a list of {len(value)} values, allowed: far fewer than {_LONGEST_LIST}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+Id = Annotated[str, AfterValidator(lambda value: check_id(value, ""))]
+Key = Annotated[str, AfterValidator(lambda value: check_key(value, ""))]
+Duration = Annotated[str, BeforeValidator(_duration)]
+Listed = BeforeValidator(_listed)
+Share = Annotated[float, must(lambda x: 0 <= x <= 1, "a number from 0 to 1")]
+NotNegative = Annotated[float, must(lambda x: x >= 0, "a number of 0 or more")]
+Positive = Annotated[float, must(lambda x: x > 0, "a number above 0")]
+InsideUnit = Annotated[float, must(lambda x: 0 < x < 1, "a number above 0 and below 1")]
+Count = Annotated[int, must(lambda n: 0 <= n <= 10**15, "a whole number from 0 to 10^15")]
+PositiveCount = Annotated[int, must(lambda n: 1 <= n <= 10**15, "a whole number from 1 to 10^15")]
+
+
+class Part(BaseModel):
+    """Frozen, no unknown keys, nothing converted; defaults are checked too.
+
+    Make a changed copy with `Experiment.with_policy` or `parse`: pydantic's `model_copy` checks nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def _check_per_user(per_user: str, kind: str | None) -> None:
+    """`any` of numbers and `sum` of yes and no are not outcomes of their kind."""
+    if per_user == "any" and kind == "numeric":
+        refuse("", "received 'any', allowed for kind 'numeric': 'mean', 'first', 'sum'")
+    if per_user == "sum" and kind == "binary":
+        refuse("", "received 'sum', allowed for kind 'binary': 'mean', 'first', 'any'")
+
+
+def _only_numeric(value: object, info: ValidationInfo) -> None:
+    """Refuse a setting of a binary metric that only numbers can have."""
+    if value is not None and info.data.get("kind") == "binary":
+        refuse("", f"received {received(value)}, allowed only for kind 'numeric'")
+
+
+class Variant(Part):
+    """One option: a versioned bundle of model, prompt version and parameters.
+
+    Attributes:
+        key: Its name, an id that can stand in a URL.
+        control: Whether the others are compared with it; true for exactly one variant.
+        config: JSON values that the application gets when a user is assigned to it.
+    """
+
+    key: Key = Field(description="the name of the variant")
+    control: bool = False
+    config: dict[str, Any] = {}
+
+    @field_validator("config", mode="plain")
+    @classmethod
+    def _config_is_json(cls, config: object) -> dict[str, Any]:
+        return json_object(config)
+
+
+class Goal(Part):
+    """The metric that the policy learns from and the decision rests on.
+
+    Attributes:
+        metric: Its name in rewards.
+        kind: `binary` (0, 1, true, false) or `numeric`.
+        better: Whether higher or lower outcomes are better.
+        per_user: How the values of one user become one outcome; any: binary, sum: numeric only.
+        mde: Smallest relative effect that matters, above 0.
+        range: Numeric: values outside [low, high] are refused.
+        cap: Numeric: outcomes above are cut to it.
+        baseline: Expected level of control, in the unit of the metric.
+    """
+
+    metric: Id = Field(description="the name of the metric that is to improve")
+    kind: Kind = Field(description="'binary' (0, 1, true, false) or 'numeric'")
+    better: Literal["higher", "lower"] = "higher"
+    per_user: PerUser = "mean"
+    mde: Positive = 0.05
+    range: Annotated[tuple[float, float], BeforeValidator(_pair)] | None = None
+    cap: float | None = None
+    baseline: float | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_is_not_built_in(cls, metric: str) -> str:
+        if metric == FAILED:
+            refuse(
+                "",
+                f"received '{FAILED}', a built-in metric; allowed: any other name (a guardrail may use it)",
+            )
+        return metric
+
+    @field_validator("per_user")
+    @classmethod
+    def _per_user_fits_kind(cls, per_user: str, info: ValidationInfo) -> str:
+        _check_per_user(per_user, info.data.get("kind"))
+        return per_user
+
+    @field_validator("range")
+    @classmethod
+    def _range_is_an_interval(
+        cls, limits: tuple[float, float] | None, info: ValidationInfo
+    ) -> tuple[float, float] | None:
+        _only_numeric(limits, info)
+        if limits is not None and not limits[0] < limits[1]:
+            refuse("", f"received {received(limits)}, allowed: [low, high], low below high")
+        return limits
+
+    @field_validator("cap")
+    @classmethod
+    def _cap_is_above_range(cls, cap: float | None, info: ValidationInfo) -> float | None:
+        _only_numeric(cap, info)
+        limits = info.data.get("range")
+        if cap is not None and limits is not None and cap <= limits[0]:
+            refuse("", f"received {cap:g}, allowed: more than {limits[0]:g}, the low end of goal.range")
+        return cap
+
+    @field_validator("baseline")
+    @classmethod
+    def _baseline_is_possible(cls, baseline: float | None, info: ValidationInfo) -> float | None:
+        if baseline is None:
+            return None
+        limits, cap = info.data.get("range"), info.data.get("cap")
+        if info.data.get("kind") == "binary" and not 0 < baseline < 1:
+            refuse("", f"received {baseline:g}, allowed for a binary goal: a number above 0 and below 1")
+        if limits is not None and not limits[0] <= baseline <= limits[1]:
+            refuse("", f"received {baseline:g}, allowed: inside goal.range, {limits[0]:g} to {limits[1]:g}")
+        if cap is not None and baseline > cap:
+            refuse("", f"received {baseline:g}, allowed: at most goal.cap, {cap:g}")
+        return baseline
+
+
+class Guardrail(Part):
+    """A metric with a limit that an arm must keep to get users.
+
+    Attributes:
+        metric: Its name.
+        field: Field of the interaction log that feeds it; default: the metric's name (`field_name`).
+        kind: `binary` or `numeric`.
+        quantile: Numeric: level in (0, 1) of the quantile that `max` limits; without it the mean.
+        per_user: How the values of one user become one outcome.
+        max_increase: Limit relative to control: 0.20 is 20 % above; this or `max`.
+        max: Absolute limit in the unit of the metric; this or `max_increase`.
+        cap: Mean of a numeric metric: outcomes are cut to it; above 0 and above `max`.
+        tolerance: Non-inferiority: certified against limit × (1 + tolerance), 0 or more.
+    """
+
+    metric: Id = Field(description="the name of the metric that is limited")
+    field: Id | None = None
+    kind: Kind = Field(description="'binary' (0, 1, true, false) or 'numeric'")
+    quantile: InsideUnit | None = None
+    per_user: PerUser = "mean"
+    max_increase: NotNegative | None = None
+    max: float | None = None
+    cap: Positive | None = None
+    tolerance: NotNegative = 0.0
+
+    @property
+    def field_name(self) -> str:
+        """The interaction field that feeds the metric."""
+        return self.metric if self.field is None else self.field
+
+    @field_validator("kind")
+    @classmethod
+    def _failed_is_binary(cls, kind: str, info: ValidationInfo) -> str:
+        if info.data.get("metric") == FAILED and kind != "binary":
+            refuse("", f"received {received(kind)}, allowed: 'binary' (the built-in metric '{FAILED}' is)")
+        return kind
+
+    @field_validator("quantile")
+    @classmethod
+    def _quantile_is_numeric(cls, quantile: float | None, info: ValidationInfo) -> float | None:
+        _only_numeric(quantile, info)
+        return quantile
+
+    @field_validator("per_user")
+    @classmethod
+    def _per_user_fits(cls, per_user: str, info: ValidationInfo) -> str:
+        _check_per_user(per_user, info.data.get("kind"))
+        if per_user == "sum" and info.data.get("quantile") is not None:
+            refuse("", "received 'sum', allowed with quantile: 'mean', 'first'")
+        return per_user
+
+    @field_validator("max_increase")
+    @classmethod
+    def _increase_is_of_a_mean(cls, increase: float | None, info: ValidationInfo) -> float | None:
+        if increase is not None and info.data.get("quantile") is not None:
+            refuse("", f"received {increase:g}, allowed with quantile: none; a quantile needs max")
+        return increase
+
+    @field_validator("max")
+    @classmethod
+    def _one_limit(cls, limit: float | None, info: ValidationInfo) -> float | None:
+        kind, of_quantile = info.data.get("kind"), info.data.get("quantile") is not None
+        if limit is None:
+            if of_quantile or info.data.get("max_increase", 0.0) is None:
+                other = "a quantile needs it" if of_quantile else "or give max_increase, relative to control"
+                refuse("", f"missing; the limit in the unit of the metric ({other})")
+            return None
+        if info.data.get("max_increase") is not None:
+            refuse("", f"received {limit:g} beside max_increase, allowed: exactly one of the two")
+        if kind == "binary" and not 0 < limit < 1:
+            refuse("", f"received {limit:g}, allowed for a binary guardrail: a share above 0 and below 1")
+        if kind == "numeric" and "quantile" in info.data and not of_quantile and limit <= 0:
+            refuse("", f"received {limit:g}, allowed for a mean: a number above 0")
+        return limit
+
+    @field_validator("cap")
+    @classmethod
+    def _cap_is_above_limit(cls, cap: float | None, info: ValidationInfo) -> float | None:
+        _only_numeric(cap, info)
+        limit = info.data.get("max")
+        if cap is not None and info.data.get("quantile") is not None:
+            refuse("", f"received {cap:g}, allowed with quantile: none")
+        if cap is not None and limit is not None and cap <= limit:
+            refuse("", f"received {cap:g}, allowed: more than max, {limit:g}")
+        return cap
+
+
+class PolicySettings(Part):
+    """How traffic moves.
+
+    Attributes:
+        kind: The policy.
+        floor: Least share of each eligible arm, in [0, 1]; default: see `Experiment.floors`.
+        control_floor: Least share of control, in [0, 1].
+        growth: An epoch ends when the users assigned in it reach this share of all before, in [0, 10] …
+        min_batch: … and at least this many users, 1 or more …
+        max_epoch: … or after this time, if anything happened in it.
+        warmup: Users per arm on an equal split before the policy takes over, 0 or more.
+        alpha: Error bound of decisions and suspensions, in (0, 0.5].
+        split: `fixed`: share of each variant, summing to 1; default: equal.
+        epsilon: `epsilon_greedy`: share that explores, in [0, 1].
+        explore_users: `explore_then_commit`: users before it commits, 1 or more.
+        beta: `top_two`: share of the leader, in (0, 1).
+    """
+
+    kind: PolicyKind = "thompson"
+    floor: Share | None = None
+    control_floor: Share = 0.20
+    growth: Annotated[float, must(lambda x: 0 <= x <= 10, "a number from 0 to 10")] = 0.02
+    min_batch: PositiveCount = 50
+    max_epoch: Duration = "1h"
+    warmup: Count = 50
+    alpha: Annotated[float, must(lambda x: 0 < x <= 0.5, "a number above 0, at most 0.5")] = 0.05
+    split: dict[str, NotNegative] | None = None
+    epsilon: Share = 0.1
+    explore_users: PositiveCount = 1000
+    beta: InsideUnit = 0.5
+
+
+class Rollout(Part):
+    """Who is in the experiment.
+
+    Attributes:
+        exposure: Share of users that are enrolled, in [0, 1]; the rest get control and are not counted.
+        ramp: Steps of a canary: increasing shares in (0, 1].
+    """
+
+    exposure: Share = 1.0
+    ramp: Annotated[tuple[float, ...], Listed] | None = None
+
+    @field_validator("ramp")
+    @classmethod
+    def _ramp_climbs(cls, ramp: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if ramp is not None:
+            climbs = all(low < high for low, high in zip((0.0, *ramp), ramp, strict=False))
+            if not ramp or not climbs or ramp[-1] > 1:
+                refuse("", f"received {received(list(ramp))}, allowed: increasing shares above 0, at most 1")
+        return ramp
+
+
+class Rewards(Part):
+    """Which rewards count.
+
+    Attributes:
+        window: Time from a user's assignment in which rewards are learned; `request`: they come with
+            the request.
+        missing: What a user without a goal value counts as; default: see `Experiment.missing`.
+        request_timeout: With `request`: after this time a user without a goal value is missing.
+    """
+
+    window: Annotated[str, BeforeValidator(_window)] = "1h"
+    missing: Literal["worst", "ignore", "zero"] | None = None
+    request_timeout: Duration = "60s"
+
+
+class Analysis(Part):
+    """When numbers are final.
+
+    Attributes:
+        horizon_users: Users at which the fixed-time interval is final, or …
+        horizon_days: … days, above 0; at most one of the two.
+        min_days: No "deploy" before, 0 or more.
+    """
+
+    horizon_users: PositiveCount | None = None
+    horizon_days: Positive | None = None
+    min_days: NotNegative = 7.0
+
+    @field_validator("horizon_days")
+    @classmethod
+    def _one_horizon(cls, days: float | None, info: ValidationInfo) -> float | None:
+        if days is not None and info.data.get("horizon_users") is not None:
+            refuse("", f"received {days:g} beside horizon_users, allowed: at most one of the two")
+        return days

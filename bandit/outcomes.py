@@ -1,0 +1,47 @@
+"""One outcome per user and measure, moved as further calls arrive.
+
+Most users have one call, so the state of a single call is that bare number; from the second on it is
+(calls, total, first).
+"""
+
+from __future__ import annotations
+
+from bandit.measures import Measure
+
+Outcome = float | tuple[int, float, float]
+"""What is kept of a user's calls on a measure: the only call's value, or (calls, total, first value)."""
+
+
+def with_call(outcome: Outcome | None, value: float) -> Outcome:
+    """Return the state after one more call."""
+    if outcome is None:
+        return value
+    calls, total, first = _parts(outcome)
+    return calls + 1, total + value, first
+
+
+def with_replacement(outcome: Outcome, old: float, new: float, *, is_first: bool) -> Outcome:
+    """Return the state after the value of one earlier call was corrected from old to new."""
+    calls, total, first = _parts(outcome)
+    if calls == 1:
+        return new
+    return calls, total - old + new, new if is_first else first
+
+
+def outcome_value(measure: Measure, outcome: Outcome) -> float:
+    """Return the user's outcome y on the measure, cut at its cap."""
+    calls, total, first = _parts(outcome)
+    match measure.per_user:
+        case "first":
+            y = first
+        case "any":
+            y = 1.0 if total > 0 else 0.0
+        case "sum":
+            y = total
+        case _:
+            y = total / calls
+    return y if measure.cap is None else min(y, measure.cap)
+
+
+def _parts(outcome: Outcome) -> tuple[int, float, float]:
+    return (1, outcome, outcome) if isinstance(outcome, float) else outcome

@@ -1,0 +1,6 @@
+"""The report: what an experiment says at this moment, as a document and as Markdown for people."""
+
+from bandit.report.document import Report, build_report
+from bandit.report.markdown import markdown
+
+__all__ = ["Report", "build_report", "markdown"]

@@ -1,0 +1,124 @@
+"""What a reward says, checked before anything is touched, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit.errors import InvalidReward, Problem
+from bandit.experiment import Experiment
+from bandit.measures import FAILED, measures_of
+
+LARGEST = 1e15
+"""Values beyond ±1e15 are refused: their third powers would drown every other user's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of each metric of a reward.
+
+    Attributes:
+        accepted: Stored and counted.
+        duplicate: The same request id, metric, user and value came before; nothing changed.
+        late: After the user's window; stored, not learned.
+        ignored: Stored, counted for nobody, with the reason; a retry cannot change it.
+    """
+
+    accepted: tuple[str, ...] = ()
+    duplicate: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    ignored: Mapping[str, str] = field(default_factory=dict)
+
+
+class Recorded(NamedTuple):
+    """One stored value, under its key (request id, metric).
+
+    Attributes:
+        user_id: Whose it is.
+        value: The value as received.
+        reason: Why it was credited to nobody ("late", "other_variant", …), or None: it was credited.
+        firsts: Bit i is set if it was the user's first call on measure i.
+        revision: How often the value was replaced before.
+    """
+
+    user_id: str
+    value: float
+    reason: str | None
+    firsts: int = 0
+    revision: int = 0
+
+
+_NUMBERS = (bool, int, float)
+_UNKNOWN = (1.0, 0.0)  # bounds that nothing fits
+
+
+class MetricRules:
+    """The values that an experiment's metrics may have.
+
+    Args:
+        experiment: Declares goal and guardrails.
+    """
+
+    def __init__(self, experiment: Experiment) -> None:
+        goal = experiment.goal
+        # None: binary; else the least and the largest value.
+        self._bounds: dict[str, tuple[float, float] | None] = {}
+        for measure in measures_of(experiment):
+            if measure.kind == "binary":
+                self._bounds[measure.metric] = None
+                continue
+            # A bet against a mean is a fair game for non-negative values only.
+            low = 0.0 if measure.limit is not None else -LARGEST
+            known = self._bounds.get(measure.metric) or (-LARGEST, LARGEST)
+            self._bounds[measure.metric] = (max(low, known[0]), known[1])
+        self._bounds.pop(FAILED, None)  # it has a field of its own
+        if goal.range is not None:
+            low, high = self._bounds[goal.metric] or goal.range
+            self._bounds[goal.metric] = (max(low, goal.range[0]), min(high, goal.range[1]))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Metrics that a reward may name."""
+        return tuple(self._bounds)
+
+    def check(self, metrics: Mapping[str, object]) -> dict[str, float]:
+        """Return the values as floats.
+
+        Raises:
+            InvalidReward: A metric is unknown or its value is not allowed; every fault is named.
+        """
+        values: dict[str, float] = {}
+        problems: list[Problem] = []
+        for name, value in metrics.items():
+            bounds = self._bounds.get(name, _UNKNOWN)
+            if isinstance(value, np.generic):
+                value = value.item()  # noqa: PLW2901 (a number of an array is as good as Python's)
+            # True == 1 == 1.0 for a binary metric; no other type of JSON's is a number.
+            if bounds is None:
+                good = type(value) in _NUMBERS and value in (0, 1)
+            else:
+                good = type(value) in _NUMBERS[1:] and bounds[0] <= value <= bounds[1]  # type: ignore[operator]
+            if good:
+                values[name] = float(value)  # type: ignore[arg-type]  # a number, as seen above
+            else:
+                problems.append(Problem(f"metrics.{name}", self._fault(name, value)))
+        if problems:
+            raise InvalidReward(problems)
+        return values
+
+    def _fault(self, name: str, value: object) -> str:
+        if name not in self._bounds:
+            hint = f"; send the field `{FAILED}` instead" if name == FAILED else ""
+            return f"unknown metric, allowed: {', '.join(sorted(self._bounds))}{hint}"
+        bounds = self._bounds[name]
+        if bounds is None:
+            return f"received {_shown(value)}, allowed: 0, 1, true or false"
+        return f"received {_shown(value)}, allowed: a number from {bounds[0]:g} to {bounds[1]:g}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "a huge integer"
+    return text if len(text) <= 60 else text[:57] + "..."

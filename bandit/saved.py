@@ -1,0 +1,81 @@
+"""The state of a running experiment as plain values, for dumps and stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bandit.allocation import Allocation
+from bandit.epochs import Epoch
+from bandit.experiment import Experiment
+from bandit.measures import Measure
+
+State = Literal["draft", "running", "paused", "stopped"]
+"""draft -> running <-> paused -> stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class SavedCell:
+    """Users of one epoch and arm: how many, how many moved away, sums per measure."""
+
+    assigned: int
+    moved: int
+    sums: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedEpoch:
+    """One epoch; times in seconds of the experiment's clock, None: has not happened."""
+
+    probabilities: list[float]
+    learned_epochs: int
+    started_at: float
+    ended_at: float | None
+    closed_at: float | None
+    cells: list[SavedCell]
+
+    @classmethod
+    def of(cls, epoch: Epoch) -> SavedEpoch:
+        """Return the plain values of an epoch."""
+        cells = [SavedCell(cell.assigned, cell.moved, [list(row) for row in cell.sums]) for cell in epoch.cells]
+        allocation = epoch.allocation
+        return cls(
+            list(allocation.probabilities),
+            allocation.learned_epochs,
+            epoch.started_at,
+            epoch.ended_at,
+            epoch.closed_at,
+            cells,
+        )
+
+    def restored(self, experiment: Experiment, number: int, measures: Sequence[Measure]) -> Epoch:
+        """Return the epoch with these values, under its number."""
+        allocation = Allocation(number, tuple(self.probabilities), self.learned_epochs)
+        epoch = Epoch(experiment, allocation, self.started_at, measures)
+        epoch.ended_at, epoch.closed_at = self.ended_at, self.closed_at
+        for cell, saved in zip(epoch.cells, self.cells, strict=True):
+            cell.assigned, cell.moved = saved.assigned, saved.moved
+            cell.sums = [list(row) for row in saved.sums]
+        return epoch
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A running experiment without its users.
+
+    Attributes:
+        state: Where it is in its life.
+        serve: Arm that everyone gets after the stop.
+        truncated: Whether it was stopped at once, so that open epochs are not read for the goal.
+        now: The latest time seen, or None.
+        origins: Per measure the origin of its sums, or None.
+        epochs: All epochs, in order from number 1.
+    """
+
+    state: State
+    serve: int
+    truncated: bool
+    now: float | None
+    origins: list[float | None]
+    epochs: list[SavedEpoch]
