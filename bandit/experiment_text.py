@@ -20,17 +20,25 @@ _LONG_CHAIN = re.compile(rf"(?<![\w-]){_NAME}(?:[ \t]*+\.[ \t]*+{_NAME}){{{_LONG
 _LONGEST_INTEGER = 20  # characters: every integer of 64 bits
 
 
-def read_toml(text: str) -> dict[str, object]:
+def read_toml(text: str, what: str = "an experiment") -> dict[str, object]:
     """The table that a TOML text says.
+
+    Args:
+        text: The text.
+        what: What it should be, for the messages.
 
     Raises:
         InvalidExperiment: The text is empty, over 1 MB, or not TOML; with line and column.
     """
-    return _read(text, "TOML", _loads_toml)
+    return _read(text, "TOML", _loads_toml, what)
 
 
-def read_json(text: str | bytes) -> dict[str, object]:
+def read_json(text: str | bytes, what: str = "an experiment") -> dict[str, object]:
     """The object that a JSON text says; duplicate keys, NaN, Infinity and huge integers are refused.
+
+    Args:
+        text: The text.
+        what: What it should be, for the messages.
 
     Raises:
         InvalidExperiment: The text is empty, over 1 MB, not UTF-8, no object, or not JSON (with
@@ -42,12 +50,12 @@ def read_json(text: str | bytes) -> dict[str, object]:
         decoded = text.decode() if isinstance(text, bytes) else text
     except UnicodeDecodeError as error:
         _refuse(f"received bytes that are not UTF-8 (at byte {error.start}), allowed: UTF-8")
-    return _read(decoded, "JSON", _loads_json)
+    return _read(decoded, "JSON", _loads_json, what)
 
 
-def _read(text: str, language: str, loads: Callable[[str], object]) -> dict[str, object]:
+def _read(text: str, language: str, loads: Callable[[str], object], what: str) -> dict[str, object]:
     """The top-level object of a text, with every failure in words."""
-    _check_text(text, language)
+    _check_text(text, language, what)
     try:
         document = loads(text)
     except RecursionError:
@@ -55,16 +63,16 @@ def _read(text: str, language: str, loads: Callable[[str], object]) -> dict[str,
     except ValueError as error:  # covers JSONDecodeError, TOMLDecodeError and integers too long to read
         _refuse(f"not {language}: {error}")
     if not isinstance(document, dict):
-        _refuse(f"received {received(document)}, allowed: an object with the keys of an experiment")
+        _refuse(f"received {received(document)}, allowed: an object with the keys of {what}")
     return document
 
 
-def _check_text(text: str, language: str) -> None:
+def _check_text(text: str, language: str, what: str) -> None:
     """Refuse what no parser should have to see."""
     if len(text) > LARGEST_BYTES or len(text.encode(errors="surrogatepass")) > LARGEST_BYTES:
         _refuse(f"received more than {LARGEST_BYTES} bytes, allowed: at most {LARGEST_BYTES} (1 MB)")
     if not text.strip():
-        _refuse(f"received an empty text, allowed: an experiment in {language}")
+        _refuse(f"received an empty text, allowed: {what} in {language}")
     if text.startswith("\ufeff"):
         _refuse("received a byte order mark at line 1, column 1, allowed: UTF-8 without one")
     nul = text.find("\0")

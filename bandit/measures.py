@@ -137,3 +137,16 @@ def first_origin(experiment: Experiment, measure: int) -> float | None:
 def metric_kinds(experiment: Experiment) -> Mapping[str, str]:
     """Return every metric that a reward may name, with its kind; "failed" has a field of its own."""
     return {m.metric: m.kind for m in measures_of(experiment) if m.metric != FAILED}
+
+
+def metric_bounds(experiment: Experiment, metric: str) -> tuple[float, float]:
+    """Return the least and the largest value of a metric; infinite where nothing bounds it.
+
+    A goal keeps to its range. A metric with a limit on its mean is not negative: only then is a bet against
+    the mean a fair game.
+    """
+    goal = experiment.goal
+    low, high = goal.range if goal.metric == metric and goal.range is not None else (-math.inf, math.inf)
+    if any(m.metric == metric and m.limit is not None for m in measures_of(experiment)):
+        low = max(low, 0.0)
+    return low, high

@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit.errors import InvalidReward, Problem
 from bandit.experiment import Experiment
-from bandit.measures import FAILED, measures_of
+from bandit.measures import FAILED, metric_bounds, metric_kinds
 
 LARGEST = 1e15
 """Values beyond ±1e15 are refused: their third powers would drown every other user's."""
@@ -63,21 +63,10 @@ class MetricRules:
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        goal = experiment.goal
-        # None: binary; else the least and the largest value.
-        self._bounds: dict[str, tuple[float, float] | None] = {}
-        for measure in measures_of(experiment):
-            if measure.kind == "binary":
-                self._bounds[measure.metric] = None
-                continue
-            # A bet against a mean is a fair game for non-negative values only.
-            low = 0.0 if measure.limit is not None else -LARGEST
-            known = self._bounds.get(measure.metric) or (-LARGEST, LARGEST)
-            self._bounds[measure.metric] = (max(low, known[0]), known[1])
-        self._bounds.pop(FAILED, None)  # it has a field of its own
-        if goal.range is not None:
-            low, high = self._bounds[goal.metric] or goal.range
-            self._bounds[goal.metric] = (max(low, goal.range[0]), min(high, goal.range[1]))
+        self._bounds: dict[str, tuple[float, float] | None] = {}  # None: binary
+        for metric, kind in metric_kinds(experiment).items():
+            low, high = metric_bounds(experiment, metric)
+            self._bounds[metric] = None if kind == "binary" else (max(low, -LARGEST), min(high, LARGEST))
 
     @property
     def names(self) -> tuple[str, ...]:

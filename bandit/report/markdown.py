@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bandit.report.document import GuardrailReport, Report, VariantReport
 from bandit.inference.welch import Welch
+from bandit.report.document import GuardrailReport, Report, VariantReport
 
 NOTHING = "–"
 
