@@ -1,0 +1,201 @@
+"""The subcommands of `bandit-sim`: read, call, show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bandit.wording import received, unknown_name
+from simulations.compare import POLICIES
+from simulations.compare import compare as compare_policies
+from simulations.files import check_can_write, read_experiment, read_world, write_json
+from simulations.progress import progress
+from simulations.recorded import RecordedTest, read_records
+from simulations.replay import entries, truths_of
+from simulations.replay import replay as replay_tests
+from simulations.sizing import sizing
+from simulations.tables import (
+    check_lines,
+    comparison_sentences,
+    comparison_tables,
+    replay_sentences,
+    replay_table,
+    replay_title,
+    sizing_sentences,
+)
+
+app = typer.Typer(
+    name="bandit-sim",
+    help="Try an experiment before launch: the engine of the service, against a declared or a recorded world.\n\n"
+    "Start with: bandit-sim example > experiment.toml; bandit-sim example --world > world.toml; "
+    "bandit-sim compare experiment.toml --truth world.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="experiment file, .toml or .json")]
+Policies = Annotated[
+    str | None, typer.Option(metavar="A,B", help=f"policies, with commas between them: {', '.join(POLICIES)}")
+]
+Floor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of each variant, instead of the file's")]
+ControlFloor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of control")]
+Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same numbers")]
+Users = Annotated[int, typer.Option(min=1, max=10**12, help="users of each run")]
+Replications = Annotated[int, typer.Option(min=1, max=10**6, help="runs of each policy")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON; - writes only it, to stdout")
+]
+
+
+@app.command(epilog="Example: bandit-sim compare experiment.toml --truth world.toml --policies thompson,top_two,fixed")
+def compare(
+    experiment: ExperimentFile,
+    truth: Annotated[Path, typer.Option(metavar="WORLD", help="world file: the truth about each variant")],
+    policies: Policies = None,
+    users: Users = 10_000,
+    replications: Replications = 1_000,
+    floor: Floor = None,
+    control_floor: ControlFloor = None,
+    seed: Seed = 1,
+    json: JsonFile = None,
+) -> None:
+    """Policies side by side in a declared world. Default: the file's own policy and the fixed split."""
+    check_can_write(json)
+    asked = read_experiment(experiment)
+    names = policy_names(policies, dict.fromkeys((asked.policy.kind, "fixed")))
+    world = read_world(truth, asked)
+    with progress(names, users * replications) as watch:
+        result = compare_policies(
+            world,
+            names,
+            users=users,
+            replications=replications,
+            seed=seed,
+            floor=floor,
+            control_floor=control_floor,
+            watch=watch,
+        )
+    if json is not None:
+        write_json(json, result.to_dict())
+    show(json, [f"{asked.key}: policies side by side", *comparison_tables(result), *comparison_sentences(result)])
+
+
+@app.command(epilog="Example: bandit-sim replay --policies thompson,top_two --floor 0 --control-floor 0")
+def replay(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="CSV or .csv.gz with columns test_id, arm, impressions, clicks; default: headline tests"),
+    ] = None,
+    policies: Policies = None,
+    floor: Floor = None,
+    control_floor: ControlFloor = None,
+    seed: Seed = 1,
+    replications: Annotated[int, typer.Option(min=1, max=10_000, help="runs of each test")] = 1,
+    json: JsonFile = None,
+) -> None:
+    """What policies would have gained on recorded experiments. Default: Thompson sampling and the fixed split.
+
+    The first arm of each test is control. Without a file: 2,272 headline tests of the Upworthy Research Archive
+    (CC BY 4.0; simulations/data/README.md).
+    """
+    check_can_write(json)
+    names = policy_names(policies, ("thompson", "fixed"))
+    truths = truths_of(recorded_tests(file))
+    users = replications * sum(sum(test.impressions) for test in truths.tests)
+    runs = [name for policy in names for name in entries(policy, floor, control_floor)]
+    with progress(runs, users) as watch:
+        result = replay_tests(
+            truths,
+            names,
+            floor=floor,
+            control_floor=control_floor,
+            seed=seed,
+            replications=replications,
+            watch=watch,
+        )
+    if json is not None:
+        write_json(json, result.to_dict())
+    show(json, [replay_title(result), replay_table(result), *replay_sentences(result)])
+
+
+@app.command(epilog="Example: bandit-sim plan experiment.toml --baseline 0.3 --users-per-day 2000")
+def plan(
+    experiment: ExperimentFile,
+    users_per_day: Annotated[float, typer.Option(help="new users a day, before exposure")],
+    baseline: Annotated[float | None, typer.Option(help="control's mean outcome, instead of goal.baseline")] = None,
+    sd: Annotated[float | None, typer.Option(help="standard deviation of a user's outcome (numeric goals)")] = None,
+    power: Annotated[float, typer.Option(help="probability of finding an effect of size mde")] = 0.8,
+    json: JsonFile = None,
+) -> None:
+    """Users and days that a fixed equal split needs: two variants, one look."""
+    if not 0 < users_per_day < float("inf"):
+        message = f"received {users_per_day:g}, allowed: a finite number above 0"
+        raise typer.BadParameter(message, param_hint="--users-per-day")
+    check_can_write(json)
+    asked = read_experiment(experiment)
+    sized = sizing(asked, users_per_day, baseline=baseline, sd=sd, power=power)
+    if json is not None:
+        write_json(json, sized.to_dict())
+    show(json, sizing_sentences(asked, sized, users_per_day))
+
+
+@app.command(epilog="Example: bandit-sim check experiment.toml")
+def check(experiment: ExperimentFile) -> None:
+    """Whether an experiment file is right: a summary, or every fault on a line of its own."""
+    asked = read_experiment(experiment)
+    show(None, [f"{experiment}: right", *check_lines(asked)])
+
+
+@app.command(epilog="Example: bandit-sim example > experiment.toml")
+def example(
+    world: Annotated[bool, typer.Option("--world", help="its world for `compare` instead")] = False,
+) -> None:
+    """Print a commented experiment file to start from."""
+    name = "example_world.toml" if world else "example.toml"
+    text = (files("simulations") / name).read_text(encoding="utf-8")
+    typer.echo(text, nl=False)
+
+
+def recorded_tests(file: Path | None) -> list[RecordedTest]:
+    """Return the tests of a file, or those shipped."""
+    if file is not None:
+        return read_records(file)
+    with as_file(files("simulations") / "data" / "headlines.csv.gz") as shipped:
+        return read_records(shipped)
+
+
+def policy_names(given: str | None, default: Iterable[str]) -> list[str]:
+    """Return the policies asked for, each known and named once.
+
+    Raises:
+        typer.BadParameter: One is unknown, named twice or empty.
+    """
+    if given is None:
+        return list(default)
+    names = [name.strip() for name in given.split(",")]
+    for index, name in enumerate(names):
+        if name not in POLICIES:
+            raise typer.BadParameter(
+                f"unknown policy {received(name)}; {unknown_name(name, POLICIES)}", param_hint="--policies"
+            )
+        if name in names[:index]:
+            raise typer.BadParameter(f"received {received(name)} again, allowed: each once", param_hint="--policies")
+    return names
+
+
+def show(json: Path | None, parts: Sequence[str | Table]) -> None:
+    """Print text and tables to standard output, unless JSON has gone there."""
+    if json is not None and str(json) == "-":
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for part in parts:
+        console.print(part, markup=False) if isinstance(part, str) else console.print(part)

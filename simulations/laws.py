@@ -1,0 +1,162 @@
+"""Laws of one user's outcome on one metric: what the world knows and the engine has to find out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import scipy.special as sc
+
+from bandit.arrays import FloatArray
+
+
+class Law(Protocol):
+    """The distribution of an outcome y."""
+
+    @property
+    def mean(self) -> float:
+        """Expected outcome."""
+        ...
+
+    def excess(self, x: float) -> float:
+        """Return E[max(y − x, 0)]."""
+        ...
+
+    def above(self, x: float) -> float:
+        """Return P(y > x)."""
+        ...
+
+    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
+        """Return independent outcomes, shape (size,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """0 or 1.
+
+    Attributes:
+        mean: Probability of 1, in [0, 1].
+    """
+
+    mean: float
+
+    def excess(self, x: float) -> float:
+        """Return E[max(y − x, 0)]."""
+        return self.mean * max(1.0 - x, 0.0) + (1.0 - self.mean) * max(-x, 0.0)
+
+    def above(self, x: float) -> float:
+        """Return P(y > x)."""
+        return self.mean * (x < 1.0) + (1.0 - self.mean) * (x < 0.0)
+
+    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
+        """Return zeros and ones, shape (size,)."""
+        return (rng.random(size) < self.mean).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The normal law.
+
+    Attributes:
+        mean: Expected outcome.
+        sd: Standard deviation, not negative; 0 is a constant.
+    """
+
+    mean: float
+    sd: float
+
+    def excess(self, x: float) -> float:
+        """Return E[max(y − x, 0)] = σ φ(d) − (x − μ) Φ(−d), d = (x − μ)/σ."""
+        if self.sd == 0.0 or not math.isfinite(x):
+            return max(self.mean - x, 0.0)
+        d = (x - self.mean) / self.sd
+        density = math.exp(-0.5 * d * d) / math.sqrt(2.0 * math.pi)
+        return self.sd * density - (x - self.mean) * float(sc.ndtr(-d))
+
+    def above(self, x: float) -> float:
+        """Return P(y > x)."""
+        if self.sd == 0.0:
+            return float(self.mean > x)
+        return float(sc.ndtr((self.mean - x) / self.sd))
+
+    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
+        """Return independent outcomes, shape (size,)."""
+        return rng.normal(self.mean, self.sd, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Lognormal:
+    """The lognormal law, by the mean and standard deviation of the outcome itself, not of its logarithm.
+
+    Attributes:
+        mean: Expected outcome, above 0.
+        sd: Standard deviation, not negative; 0 is a constant.
+    """
+
+    mean: float
+    sd: float
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of ln y."""
+        return math.sqrt(math.log1p((self.sd / self.mean) ** 2))
+
+    @property
+    def mu(self) -> float:
+        """Mean of ln y."""
+        return math.log(self.mean) - 0.5 * self.sigma**2
+
+    def excess(self, x: float) -> float:
+        """Return E[max(y − x, 0)] = mean Φ(d + σ) − x Φ(d), d = (μ − ln x)/σ."""
+        if x <= 0.0 or self.sd == 0.0 or not math.isfinite(x):
+            return max(self.mean - x, 0.0)
+        d = (self.mu - math.log(x)) / self.sigma
+        return max(self.mean * float(sc.ndtr(d + self.sigma)) - x * float(sc.ndtr(d)), 0.0)
+
+    def above(self, x: float) -> float:
+        """Return P(y > x)."""
+        if x <= 0.0 or self.sd == 0.0:
+            return float(self.mean > x)
+        return float(sc.ndtr((self.mu - math.log(x)) / self.sigma))
+
+    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
+        """Return independent outcomes, shape (size,)."""
+        return rng.lognormal(self.mu, self.sigma, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What values a metric can have; outcomes of a law beyond are cut to the nearer end.
+
+    Attributes:
+        low: Least value, may be −inf.
+        high: Largest value, may be inf.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def act(self) -> bool:
+        """Whether there is a bound at all."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
+
+    def mean(self, law: Law, cap: float | None = None) -> float:
+        """Expected outcome when it is cut to these bounds and then at a cap.
+
+        E[y] + E[max(low − y, 0)] − E[max(y − high, 0)], where E[max(low − y, 0)] = low − E[y] + excess(low).
+        """
+        high = self.high if cap is None else min(self.high, cap)
+        if high <= self.low:
+            return high
+        raised = self.low - law.mean + law.excess(self.low) if math.isfinite(self.low) else 0.0
+        return law.mean + raised - law.excess(high)
+
+    def above(self, law: Law, limit: float) -> float:
+        """Probability that an outcome cut to these bounds lies above a limit."""
+        if limit < self.low:
+            return 1.0
+        return 0.0 if limit >= self.high else law.above(limit)

@@ -1,0 +1,204 @@
+"""Results as text for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+
+from bandit.experiment import Experiment, notes
+from bandit.experiment_rules import MOST_VARIANTS
+from simulations.compare import Comparison
+from simulations.replay import Replay
+from simulations.scores import Estimate, Score
+from simulations.sizing import Sizing
+
+_REASONS = {"no_clicks": "no clicks", "one_arm": "one arm", "too_many_arms": f"more than {MOST_VARIANTS} arms"}
+_COLUMNS = 3
+_PERCENT = frozenset({"gain_over_fixed", "share_best", "picked_best", "significant"})
+
+
+def shown(estimate: Estimate, *, percent: bool = False) -> str:
+    """Return a number with its standard error, which has two digits."""
+    if estimate.value is None:
+        return "–"
+    factor, unit = (100.0, " %") if percent else (1.0, "")
+    value = estimate.value * factor
+    error = 0.0 if estimate.error is None else estimate.error * factor
+    if error < 1e-12:
+        value = 0.0 if abs(value) < 1e-12 else value  # what is left of equal numbers' difference
+        return f"{value:,.6g}{unit}"
+    digits = min(max(0, 1 - math.floor(math.log10(error))), 12)
+    return f"{value:,.{digits}f} ± {error:,.{digits}f}{unit}"
+
+
+def side_by_side(rows: Iterable[tuple[str, Sequence[str]]], columns: Iterable[str]) -> Table:
+    """Return a plain table: what is measured at the left, a column per policy."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, cells in rows:
+        table.add_row(name, *cells)
+    return table
+
+
+def comparison_tables(result: Comparison) -> list[Table]:
+    """Return the policies of a comparison side by side, three to a table so that numbers stay on one line."""
+    names = list(result.policies)
+    return [_comparison_table(result, names[start : start + _COLUMNS]) for start in range(0, len(names), _COLUMNS)]
+
+
+def _comparison_table(result: Comparison, policies: Sequence[str]) -> Table:
+    scores = [result.policies[name] for name in policies]
+    goal = result.experiment.goal
+    names = {
+        "reward_per_user": f"{goal.metric} per user ({goal.better} is better)",
+        "gain_over_fixed": "gain over the equal split",
+        "regret": f"regret, {goal.metric} × users",
+        "share_best": "users on a best variant",
+        "picked_best": "runs that picked a best variant",
+        "epochs": "epochs",
+    }
+    rows = [(text, _row([score.numbers for score in scores], key)) for key, text in names.items()]
+    welch = {
+        "significant": "Welch: runs with a significant variant",
+        "mean_difference": "Welch: best treatment − control",
+    }
+    rows += [(text, _row([score.welch for score in scores], key)) for key, text in welch.items()]
+    rows += _guardrail_rows(scores)
+    return side_by_side(rows, policies)
+
+
+def _row(numbers: Sequence[Mapping[str, Estimate]], key: str) -> list[str]:
+    return [shown(each[key], percent=key in _PERCENT) for each in numbers]
+
+
+def _guardrail_rows(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
+    rows = []
+    for index, guardrail in enumerate(scores[0].guardrails):
+        limit = "" if guardrail.limit is None else f" (limit {guardrail.limit:g})"
+        percent = guardrail.statistic != "mean"
+        cells = [shown(score.guardrails[index].level, percent=percent) for score in scores]
+        rows.append((f"guardrail {guardrail.metric}: {guardrail.statistic}{limit}", cells))
+    return rows
+
+
+def comparison_sentences(result: Comparison) -> list[str]:
+    """Return what has to be said under the table."""
+    world, experiment = result.world, result.experiment
+    sentences = [_on_welch(result)]
+    if world.simulated:
+        sentences.append("Guardrail figures are expected ones per user.")
+    if world.not_simulated:
+        sentences.append(f"Not simulated, as the world says nothing of it: {', '.join(world.not_simulated)}.")
+    sentences += [f"Note: {note}." for note in (*notes(experiment), *world.notes)]
+    sentences.append(
+        "A world without a clock: rewards come at once and from every user, so window, max_epoch and missing do not "
+        f"act. ± is one standard error over {result.replications:,} runs of {result.users:,} users, seed {result.seed}."
+    )
+    return sentences
+
+
+def _on_welch(result: Comparison) -> str:
+    """Return how Welch's test does here: its false positives if the arms are equal, else its bias."""
+    means = result.world.means
+    alpha = result.experiment.policy.alpha
+    if means.max() == means.min():
+        false = ", ".join(
+            f"{name} {shown(s.welch['significant'], percent=True)}" for name, s in result.policies.items()
+        )
+        return (
+            f"All variants are equal in this world, so each significant run is a false positive of Welch's test, "
+            f"which promises at most {alpha:.3g} in all: {false}."
+        )
+    control = result.experiment.control
+    treatments = [mean for arm, mean in enumerate(means) if arm != control]
+    best = max(treatments) if result.experiment.goal.better == "higher" else min(treatments)
+    return (
+        f"The true difference of the best treatment is {best - means[control]:+.6g}; where traffic moves, Welch's is "
+        "biased. To see its false positives, compare in a world whose variants are all equal."
+    )
+
+
+def replay_title(result: Replay) -> str:
+    """Return what was replayed, in one line."""
+    tests = result.truths.tests
+    left_out = [f"{count:,} with {_REASONS[key]}" for key, count in result.truths.left_out.items() if count]
+    users = sum(sum(test.impressions) for test in tests)
+    return f"{len(tests):,} recorded tests, {users:,} users; left out: {', '.join(left_out) or 'none'}"
+
+
+def replay_table(result: Replay) -> Table:
+    """Return the policies of a replay, a row each."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in ("clicks gained over the equal split", "regret of the equal split removed"):
+        table.add_column(column, justify="right")
+    for name, score in result.policies.items():
+        table.add_row(name, shown(score.gain_over_fixed, percent=True), shown(score.regret_removed, percent=True))
+    return table
+
+
+def replay_sentences(result: Replay) -> list[str]:
+    """Return what has to be said under the table."""
+    truths = result.truths
+    return [
+        "Sums of expected clicks over all tests, by the engine's default schedule; no warm-up, no baseline.",
+        f"Truth: observed rates, shrunk toward their test's as arms differ by {truths.spread:.1%} of it (one s.d.).",
+        f"± is one standard error over tests; runs of each test: {result.replications:,}; seed {result.seed}.",
+    ]
+
+
+def sizing_sentences(experiment: Experiment, sized: Sizing, users_per_day: float) -> list[str]:
+    """Return a plan in sentences."""
+    need = sized.plan
+    share = "" if experiment.rollout.exposure == 1 else f" × exposure {experiment.rollout.exposure:g}"
+    effect = "" if need.cohens_h is None else f", Cohen's h {need.cohens_h:.4f}"
+    size = (
+        f"{need.users_per_variant:,} users per variant: finds {need.baseline:g} → {need.target:g} with power "
+        f"{need.power:g} at a two-sided alpha of {need.alpha:g} (effect size {need.effect_size:.4f}{effect})."
+    )
+    time = (
+        f"{sized.total_users:,} users for {experiment.n_arms} variants; {sized.days:,} days at {users_per_day:,g} "
+        f"users a day{share}, rounded up to whole days."
+    )
+    sentences = [size, time, f"Method: {need.method}."]
+    if experiment.n_arms > 2:
+        sentences.append(
+            f"The file has {experiment.n_arms} variants: this is the size for two variants, one look. No correction "
+            "for several comparisons is in it."
+        )
+    return sentences
+
+
+def check_lines(experiment: Experiment) -> list[str]:
+    """Return what an experiment file asks for, line by line."""
+    goal, policy, rewards = experiment.goal, experiment.policy, experiment.rewards
+    arms = [f"{v.key} (control)" if v.control else v.key for v in experiment.variants]
+    least = experiment.split if policy.kind == "fixed" else experiment.floors
+    shares = ", ".join(f"{arm} {share:.1%}" for arm, share in zip(experiment.arms, least, strict=True))
+    baseline = "" if goal.baseline is None else f", baseline {goal.baseline:g}"
+    lines = [
+        f"experiment  {experiment.key}",
+        f"variants    {', '.join(arms)}",
+        f"goal        {goal.metric}: {goal.kind}, {goal.better} is better, {goal.per_user} per user{baseline}",
+        f"policy      {policy.kind}, warm-up {policy.warmup} users per variant, alpha {policy.alpha:g}",
+        f"{'split ' if policy.kind == 'fixed' else 'floors'}      {shares}" + _left_over(experiment),
+        f"rewards     window {rewards.window}, a user without {goal.metric} counts as: {experiment.missing}",
+        f"exposure    {experiment.rollout.exposure:.4g} of the users",
+    ]
+    for guardrail in experiment.guardrails:
+        limit = f"max {guardrail.max:g}" if guardrail.max is not None else f"max_increase {guardrail.max_increase:g}"
+        of = "" if guardrail.quantile is None else f"quantile {guardrail.quantile:g}, "
+        lines.append(f"guardrail   {guardrail.metric}: {of}{limit}")
+    return lines + [f"note        {note}" for note in notes(experiment)]
+
+
+def _left_over(experiment: Experiment) -> str:
+    """Say what share of the traffic the policy moves."""
+    if experiment.policy.kind == "fixed":
+        return ""
+    return f" at least; the policy moves the other {max(1 - sum(experiment.floors), 0):.1%}"

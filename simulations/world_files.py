@@ -1,0 +1,172 @@
+"""World files: text to `World`, with every fault in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from bandit.errors import InvalidInput, Problem
+from bandit.experiment import Experiment
+from bandit.experiment_parts import NotNegative, Part, must
+from bandit.experiment_problems import problems
+from bandit.experiment_text import read_json, read_toml
+from bandit.measures import FAILED, metric_bounds, metric_kinds
+from bandit.wording import listed, path, received, unknown_name
+from simulations.laws import Bounds, Law, Lognormal, Normal, Rate
+from simulations.worlds import World
+
+LARGEST = 1e12
+"""Means and standard deviations beyond are refused: squares of outcomes would lose their digits."""
+
+_small: AfterValidator = must(lambda x: abs(x) <= LARGEST, "a number of size up to 1e12")
+
+
+class InvalidWorld(InvalidInput):
+    """A world file is not right for its experiment."""
+
+
+class LawTable(Part):
+    """How a numeric metric is distributed.
+
+    Attributes:
+        mean: Expected outcome of a user.
+        sd: Standard deviation of the outcome, 0 or more.
+        law: `normal` or `lognormal` (outcomes above 0, long right tail; both numbers are those of the outcome).
+    """
+
+    mean: Annotated[float, _small] = Field(description="the expected outcome of a user")
+    sd: Annotated[NotNegative, _small] = Field(description="the standard deviation of a user's outcome")
+    law: Literal["normal", "lognormal"] = "normal"
+
+
+_LAW_KEYS = {"": {name: field.description for name, field in LawTable.model_fields.items()}}
+
+
+def parse_world(experiment: Experiment, document: Mapping[str, object]) -> World:
+    """Return the world that a mapping of plain values declares for an experiment.
+
+    Args:
+        experiment: Its variants and metrics may be named, and its goal must be.
+        document: `{"variants": {variant: {metric: law}}}`; a law is a rate for a binary metric, a table of
+            mean, sd and law for a numeric one.
+
+    Raises:
+        InvalidWorld: With every fault of the mapping.
+    """
+    reader = _Reader(experiment)
+    world = reader.world(document)
+    if reader.found:
+        raise InvalidWorld(reader.found)
+    return world
+
+
+def parse_world_toml(experiment: Experiment, text: str) -> World:
+    """Return the world that a TOML text declares; see `parse_world`."""
+    return parse_world(experiment, read_toml(text, "a world"))
+
+
+def parse_world_json(experiment: Experiment, text: str | bytes) -> World:
+    """Return the world that a JSON text declares; see `parse_world`."""
+    return parse_world(experiment, read_json(text, "a world"))
+
+
+class _Reader:
+    """Reads a document and collects its faults in `found`."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.kinds = metric_kinds(experiment)
+        self.found: list[Problem] = []
+
+    def world(self, document: Mapping[str, object]) -> World:
+        """Return the world, whole only if nothing was found."""
+        for key in document:
+            if key != "variants":
+                self._fault([key], f"unknown key; {unknown_name(str(key), ['variants'])}")
+        laws = [self._variant(arm, metrics) for arm, metrics in self._tables(document)]
+        shared: dict[str, tuple[Law, ...]] = {}
+        for metric in self.kinds:
+            having = [arm for arm, known in zip(self.experiment.arms, laws, strict=False) if metric in known]
+            if having and len(having) == len(laws) == self.experiment.n_arms:
+                shared[metric] = tuple(found for known in laws if (found := known[metric]) is not None)
+            elif laws:
+                self._incomplete(metric, having)
+        return World(self.experiment, shared)
+
+    def _tables(self, document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+        """Yield each variant of the experiment with what the document says of it."""
+        variants = document.get("variants")
+        if not isinstance(variants, Mapping):
+            given = "missing" if "variants" not in document else f"received {received(variants)}"
+            self._fault(["variants"], f"{given}; a table [variants.{self.experiment.arms[0]}] for each variant")
+            return
+        for arm in variants:
+            if arm not in self.experiment.arms:
+                message = f"unknown variant; {unknown_name(str(arm), self.experiment.arms)}"
+                self._fault(["variants", arm], message)
+        for arm in self.experiment.arms:
+            yield arm, variants.get(arm, {})
+
+    def _variant(self, arm: str, metrics: object) -> dict[str, Law | None]:
+        """Return the laws of one variant by metric; None where the law is at fault."""
+        if not isinstance(metrics, Mapping):
+            self._fault(["variants", arm], f"received {received(metrics)}, allowed: a table of metrics")
+            return dict.fromkeys(self.kinds)
+        laws: dict[str, Law | None] = {}
+        for metric, value in metrics.items():
+            where = ["variants", arm, metric]
+            if metric == FAILED:
+                self._fault(where, "cannot be simulated; a failure is also a goal outcome: lower the goal's rate")
+            elif metric not in self.kinds:
+                self._fault(where, f"unknown metric; {unknown_name(str(metric), self.kinds)}")
+            else:
+                laws[metric] = self._law(where, metric, value)
+        return laws
+
+    def _law(self, where: list[str], metric: str, value: object) -> Law | None:
+        if self.kinds[metric] == "numeric":
+            return self._number(where, metric, value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
+            return Rate(float(value))
+        self._fault(where, f"received {received(value)}, allowed for a binary metric: a rate from 0 to 1")
+        return None
+
+    def _number(self, where: list[str], metric: str, value: object) -> Law | None:
+        if not isinstance(value, Mapping):
+            shape = '{ mean = …, sd = …, law = "normal" or "lognormal" }'
+            self._fault(where, f"received {received(value)}, allowed for a numeric metric: {shape}")
+            return None
+        try:
+            table = LawTable.model_validate(dict(value))
+        except ValidationError as error:
+            for problem in problems(error.errors(include_url=False), _LAW_KEYS):
+                self.found.append(Problem(path(where, problem.field), problem.message))
+            return None
+        fault = _impossible(table, Bounds(*metric_bounds(self.experiment, metric)))
+        if fault:
+            self._fault([*where, "mean"], fault)
+            return None
+        return (Lognormal if table.law == "lognormal" else Normal)(table.mean, table.sd)
+
+    def _incomplete(self, metric: str, having: list[str]) -> None:
+        """Refuse a metric that only some variants have; the goal must be there for all."""
+        if not having and metric != self.experiment.goal.metric:
+            return
+        why = "the goal" if metric == self.experiment.goal.metric else f"given for {listed(having)}"
+        for arm in self.experiment.arms:
+            if arm not in having:
+                self._fault(["variants", arm, metric], f"missing; {why} needs a law for each variant")
+
+    def _fault(self, where: list[str], message: str) -> None:
+        self.found.append(Problem(path(where), message))
+
+
+def _impossible(table: LawTable, bounds: Bounds) -> str | None:
+    """Say why a mean cannot be that of the metric, or None."""
+    if table.law == "lognormal" and table.mean <= 0:
+        return f"received {table.mean:g}, allowed for a lognormal law: above 0"
+    if not bounds.low <= table.mean <= bounds.high:
+        return f"received {table.mean:g}, allowed: inside the values of the metric, {bounds.low:g} to {bounds.high:g}"
+    return None

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bandit.errors import InvalidInput
+from simulations.laws import Lognormal, Normal, Rate
+from simulations.world_files import InvalidWorld, parse_world, parse_world_json, parse_world_toml
+from tests.bandit.making import make_experiment
+
+RAILS = [
+    {"metric": "latency", "kind": "numeric", "quantile": 0.95, "max": 1500},
+    {"metric": "failed", "kind": "binary", "max": 0.1},
+]
+EXPERIMENT = make_experiment(guardrails=RAILS)
+GOOD = {"resolved": 0.3, "latency": {"mean": 900, "sd": 300, "law": "lognormal"}}
+
+
+def test_a_world_says_the_law_of_each_metric_in_the_order_of_the_arms() -> None:
+    text = """
+    [variants.B]
+    resolved = 1
+    latency = { mean = 1100, sd = 400 }
+    [variants.A]
+    resolved = 0.3
+    latency = { mean = 900, sd = 300, law = "lognormal" }
+    """
+
+    world = parse_world_toml(EXPERIMENT, text)
+
+    assert world.laws["resolved"] == (Rate(0.3), Rate(1.0))
+    assert world.laws["latency"] == (Lognormal(900.0, 300.0), Normal(1100.0, 400.0))
+    assert world.not_simulated == ("failed",)
+
+
+def test_json_says_the_same() -> None:
+    world = parse_world_json(EXPERIMENT, '{"variants": {"A": {"resolved": 0.3}, "B": {"resolved": 0.4}}}')
+
+    assert world.laws == {"resolved": (Rate(0.3), Rate(0.4))}
+    assert world.not_simulated == ("latency", "failed")
+
+
+FAULTS: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "variants", "missing"),
+    ({"variants": 3}, "variants", "received 3"),
+    ({"variant": {}, "variants": {"A": GOOD, "B": GOOD}}, "variant", "did you mean 'variants'"),
+    ({"variants": {"A": {"resolved": 0.3}}}, "variants.B.resolved", "missing; the goal"),
+    ({"variants": {"A": GOOD, "B": GOOD, "b": GOOD}}, "variants.b", "unknown variant"),
+    ({"variants": {"A": GOOD, "B": 3}}, "variants.B", "a table of metrics"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"resolvd": 1}}}, "variants.B.resolvd", "did you mean 'resolved'"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"resolved": 1.2}}}, "variants.B.resolved", "received 1.2"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"resolved": True}}}, "variants.B.resolved", "received True"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"resolved": float("nan")}}}, "variants.B.resolved", "received nan"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"failed": 0.1}}}, "variants.B.failed", "cannot be simulated"),
+    ({"variants": {"A": GOOD, "B": {"resolved": 0.1}}}, "variants.B.latency", "given for 'A'"),
+    ({"variants": {"A": GOOD, "B": GOOD | {"latency": 900}}}, "variants.B.latency", "mean = "),
+]
+LAW_FAULTS: list[tuple[dict[str, Any], str, str]] = [
+    ({"mean": 1}, "sd", "missing; the standard deviation"),
+    ({"sd": 1}, "mean", "missing; the expected"),
+    ({"mean": 1, "sd": -1}, "sd", "0 or more"),
+    ({"mean": float("inf"), "sd": 1}, "mean", "finite"),
+    ({"mean": "1", "sd": 1}, "mean", "a number"),
+    ({"mean": 1e13, "sd": 1}, "mean", "1e12"),
+    ({"mean": 0, "sd": 1, "law": "lognormal"}, "mean", "above 0"),
+    ({"mean": 1, "sd": 1, "law": "gamma"}, "law", "'normal', 'lognormal'"),
+    ({"mean": 1, "sdd": 1, "sd": 1}, "sdd", "did you mean 'sd'"),
+]
+
+
+@pytest.mark.parametrize(("document", "field", "message"), FAULTS, ids=lambda part: str(part)[:40])
+def test_a_fault_is_named_with_its_place(document: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(InvalidWorld) as caught:
+        parse_world(EXPERIMENT, document)
+
+    assert [problem.field for problem in caught.value.problems] == [field]
+    assert message in caught.value.problems[0].message
+
+
+@pytest.mark.parametrize(("law", "key", "message"), LAW_FAULTS, ids=lambda part: str(part)[:40])
+def test_a_fault_of_a_law_is_named_with_its_place(law: dict[str, Any], key: str, message: str) -> None:
+    with pytest.raises(InvalidWorld) as caught:
+        parse_world(EXPERIMENT, {"variants": {"A": GOOD, "B": GOOD | {"latency": law}}})
+
+    assert [problem.field for problem in caught.value.problems] == [f"variants.B.latency.{key}"]
+    assert message in caught.value.problems[0].message
+
+
+def test_all_faults_are_named_at_once() -> None:
+    wrong = {"resolved": 2, "latency": {"mean": 1}, "extra": 1}
+
+    with pytest.raises(InvalidWorld) as caught:
+        parse_world(EXPERIMENT, {"variants": {"A": wrong, "B": wrong}, "x": 1})
+
+    assert len(caught.value.problems) == 7
+
+
+def test_a_mean_outside_the_range_of_the_goal_is_impossible() -> None:
+    experiment = make_experiment(goal={"metric": "stars", "kind": "numeric", "range": [1, 5]})
+    law = {"stars": {"mean": 6, "sd": 1}}
+
+    with pytest.raises(InvalidWorld, match="1 to 5"):
+        parse_world(experiment, {"variants": {"A": law, "B": law}})
+
+
+@pytest.mark.parametrize("text", ["", "x =", "[variants]\nA = 1\nA = 2"])
+def test_text_that_is_no_toml_is_refused_in_words(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        parse_world_toml(EXPERIMENT, text)
