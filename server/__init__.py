@@ -1,0 +1,1 @@
+"""The service: experiments over HTTP, kept in one SQLite file."""

@@ -1,0 +1,149 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+
+import bandit
+from bandit import BanditError, Experiment, Problem
+from server.body import read_body
+from server.documents import RESPONSES, answer_of, body_of, document, problems
+from server.errors import ExperimentExists
+from server.front import Front
+from server.guard import Guard
+from server.hot import CHOOSE_SECONDS, LARGEST_BODY, Hot
+from server.operations import Move
+from server.problems import Answer, answer_to, problem
+from server.routes import Service, routes
+from server.store import Store
+from server.writer import Writer
+
+ABOUT = """Chooses a variant for each user and moves traffic toward better ones.
+
+An application calls `POST /choose` for the variant a user gets and `POST /reward` with what happened."""
+
+
+def create_app(
+    path: Path,
+    *,
+    loopback: bool = True,
+    experiments: Sequence[Experiment] = (),
+    say: Callable[[str], object] = lambda _: None,
+    writer: Writer | None = None,
+    choose_seconds: float = CHOOSE_SECONDS,
+) -> Front:
+    """Return the application.
+
+    Args:
+        path: The store.
+        loopback: Whether the server listens on loopback only, so that `Host` has to name it.
+        experiments: Created and started if the store does not have them.
+        say: Told what became of these.
+        writer: Default: one on the store.
+        choose_seconds: How long a user waits for the store before getting control.
+
+    Raises:
+        StoreProblem: The file cannot be a store.
+    """
+    writer = Writer(Store(path)) if writer is None else writer
+    service = Service(path, writer)
+    hot = Hot(writer, choose_seconds)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        writer.start()
+        try:
+            for experiment in experiments:
+                say(await _seed(service, experiment))
+            gc.collect()
+            gc.freeze()  # what is there now stays; the collector need not look at it again
+            yield
+        finally:
+            await run_sync(writer.close)
+
+    app = FastAPIOffline(
+        title="Adaptive bandit", version=bandit.__version__, description=ABOUT, lifespan=lifespan,
+        redirect_slashes=False,
+    )  # fmt: skip
+    _add_hot_paths(app, hot)
+    app.include_router(routes(service))
+    _add_error_handlers(app)
+    document(app)
+    return Front(app, hot, Guard(loopback=loopback))
+
+
+async def _seed(service: Service, experiment: Experiment) -> str:
+    """Create and start an experiment unless it is stored; return what was done."""
+    views = service.writer.views
+    if experiment.key not in views:
+        try:
+            await service.create(experiment)
+        except ExperimentExists:  # another process on this file was a moment earlier
+            await service.look(experiment.key)
+        else:
+            await service.move(Move(experiment.key, "start"))
+            return f"experiment '{experiment.key}' created and started"
+    view = views[experiment.key]
+    stored = view.experiment
+    same = experiment if experiment.salt is not None or stored.salt is None else experiment.with_salt(stored.salt)
+    if same == stored:
+        return f"experiment '{experiment.key}' goes on ({view.state})"
+    return (
+        f"experiment '{experiment.key}' is stored with another definition and goes on with the stored one "
+        f"({view.state}); give the new one another key"
+    )
+
+
+def _add_hot_paths(app: FastAPI, hot: Hot) -> None:
+    """Put the hot calls into the document; `Front` answers them before they would come here."""
+    about = (
+        ("/choose", "ChooseRequest", "ChooseAnswer", "Which variant does a user get?", problems(404)),
+        ("/reward", "RewardRequest", "RewardAnswer", "What happened to a user", problems(404, 409)),
+    )
+
+    async def answer(request: Request) -> Response:
+        body = await read_body(request.scope, request.receive, LARGEST_BODY)
+        return _response(await hot.answer(request.url.path, body))
+
+    for path, asks, answers, summary, errors in about:
+        app.add_api_route(
+            path, answer, methods=["POST"], summary=summary, name=path[1:], operation_id=path[1:],
+            responses={**RESPONSES, **errors, **answer_of(answers)}, openapi_extra=body_of(asks),
+        )  # fmt: skip
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    @app.exception_handler(BanditError)
+    async def refused(_: Request, error: BanditError) -> Response:
+        return _response(answer_to(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> Response:
+        # What was received is not repeated: it may be personal.
+        faults = [Problem(".".join(map(str, e["loc"][1:])), str(e["msg"])) for e in error.errors()]
+        return _response(problem(422, "the request is malformed, see errors", errors=faults))
+
+    @app.exception_handler(HTTPException)
+    async def plain(_: Request, error: HTTPException) -> Response:
+        response = _response(problem(error.status_code, str(error.detail)))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return _response(problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed on this request"))
+
+
+def _response(answer: Answer) -> Response:
+    status, headers, body = answer
+    return Response(body, status, {name.decode(): value.decode() for name, value in headers})

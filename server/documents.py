@@ -1,0 +1,64 @@
+"""What the OpenAPI document says beyond what FastAPI reads from the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from bandit import Experiment
+from server.messages import ALL
+from server.problems import MEDIA_TYPE, SCHEMA
+
+_REF = "#/components/schemas/{name}"
+
+_SAYS = {
+    400: "The body is not JSON",
+    403: "Foreign Host or Origin",
+    404: "No such experiment",
+    409: "In conflict with what is stored",
+    413: "The body is too large",
+    415: "The body is not declared as JSON",
+    422: "Malformed, field by field",
+    503: "The store is not available; come again",
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of answers that are problem documents."""
+    schema = {"$ref": _REF.format(name="Problem")}
+    return {status: {"description": _SAYS[status], "content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+
+
+RESPONSES = problems(400, 403, 413, 415, 422, 503)
+"""What any route may answer."""
+
+
+def body_of(name: str, *, required: bool = True) -> dict[str, Any]:
+    """Return the documentation of a JSON body of a named schema."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+def answer_of(name: str) -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of a 200 with a named schema."""
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
+    return {200: {"description": "Done", "content": content}}
+
+
+def document(app: FastAPI) -> None:
+    """Let the application's OpenAPI document have the schemas that the decoders themselves use."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = plain()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            _, messages = msgspec.json.schema_components(ALL, ref_template=_REF)
+            experiment = Experiment.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(experiment.pop("$defs", {}))
+            schemas.update(messages, Experiment=experiment, Problem=SCHEMA)
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,59 @@
+"""The way in: every request is checked here, the two hot calls are answered here, the rest goes to FastAPI."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bandit import BanditError
+from server.body import read_body
+from server.guard import Guard
+from server.hot import LARGEST_BODY, Hot
+from server.problems import Answer, answer_to
+
+log = logging.getLogger("bandit.server")
+
+
+class Front:
+    """An ASGI application in front of another one.
+
+    Args:
+        app: Answers everything but the hot calls.
+        hot: Answers those.
+        guard: Says who is let in; it stands before both, so no path goes around it.
+    """
+
+    def __init__(self, app: ASGIApp, hot: Hot, guard: Guard) -> None:
+        self.app = app
+        self.hot = hot
+        self.guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            self.guard.check(scope["method"], scope["headers"])
+            if scope["method"] != "POST" or scope["path"] not in self.hot.paths:
+                await self._pass_on(scope, receive, send)
+                return
+            body = await read_body(scope, receive, LARGEST_BODY)
+        except BanditError as error:
+            await _send(send, answer_to(error))
+            return
+        await _send(send, await self.hot.answer(scope["path"], body))
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            # FastAPI has answered 500 and raises for the log; raised further it would cost the client its connection.
+            log.exception("a request failed unforeseen")
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    status, headers, body = answer
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

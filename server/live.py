@@ -1,0 +1,218 @@
+"""An experiment that is being served: the engine's `Bandit`, and what of it has to be written.
+
+Only the writer thread touches these objects, and only inside a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from bandit import Assignment, Bandit, Receipt
+from bandit.epochs import Cell, Epoch
+from bandit.measures import FAILED
+from bandit.outcomes import Outcome
+from server.store import Changes, Store, Stored
+
+
+class Clock:
+    """A clock that never runs backwards and remembers what it last said.
+
+    Args:
+        time: Seconds since 1970.
+        latest: Where it stands at least.
+    """
+
+    def __init__(self, time: Callable[[], float], latest: float | None) -> None:
+        self._time = time
+        self.latest = float("-inf") if latest is None else latest
+
+    def __call__(self) -> float:
+        """Return the time."""
+        self.latest = max(self.latest, self._time())
+        return self.latest
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What `POST /reward` says, as the engine takes it."""
+
+    user_id: str
+    request_id: str
+    metrics: Mapping[str, object]
+    variant: str | None = None
+    failed: bool | None = None
+    replace: bool = False
+
+
+class Live:
+    """A `Bandit` whose users are in the store.
+
+    Its dictionaries of users hold nobody between batches: `recall` fills in the users at hand, the engine's own
+    methods change them, `changes` says what is new, `forget` empties them.
+
+    Args:
+        stored: What the store holds.
+        time: Seconds since 1970.
+    """
+
+    def __init__(self, stored: Stored, time: Callable[[], float]) -> None:
+        self.id = stored.id
+        self.version = stored.version
+        self.started_at, self.stopped_at = stored.started_at, stored.stopped_at
+        self.clock = Clock(time, stored.saved.now)
+        self.bandit = Bandit.restored(stored.experiment, stored.saved, clock=self.clock)
+        self.quiet_until = 0.0  # a tick that found nothing to do is not repeated before
+        self._mark()
+        self.forget()
+
+    # Users at hand
+
+    def recall(self, store: Store, users: Iterable[str], rewarded: Iterable[str], requests: Iterable[str]) -> None:
+        """Load what is stored of these users and requests.
+
+        Args:
+            store: Where it is.
+            users: Everybody at hand.
+            rewarded: Those users whose outcomes may change.
+            requests: Request ids at hand.
+        """
+        held, epochs = self.bandit.users, self.bandit.epochs
+        for user in users:
+            row = store.assignment(self.id, user)
+            if row is not None:
+                epoch, arm, held.since[user] = row
+                held.cells[user] = epochs[epoch - 1].cells[arm]
+        for user in rewarded:
+            for measure, outcome in store.outcomes(self.id, user):
+                held.outcomes[measure][user] = outcome
+                self._loaded[measure, user] = outcome
+        for request in requests:
+            for metric, recorded in store.recorded(self.id, request):
+                held.recorded[request, metric] = recorded
+
+    def forget(self) -> None:
+        """Let go of the users at hand."""
+        self.bandit.users.forget()
+        self._loaded: dict[tuple[int, str], Outcome] = {}
+        self._new: list[str] = []
+        self._rewarded: dict[str, None] = {}
+        self._rows: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = []
+
+    # What is asked of it
+
+    def choose(self, user_id: str) -> Assignment:
+        """Return the variant of a user, noting a new assignment."""
+        answer = self.bandit.choose(user_id)
+        if answer.reason == "new":
+            self._new.append(user_id)
+        return answer
+
+    def reward(self, what: Reward) -> Receipt:
+        """Count what happened to a user, noting the rows to be stored."""
+        recorded = self.bandit.users.recorded
+        keys = [(what.request_id, name) for name in (*what.metrics, FAILED)]
+        before = [recorded.get(key) for key in keys]
+        receipt = self.bandit.reward(
+            what.user_id, what.metrics, request_id=what.request_id, variant=what.variant,
+            failed=what.failed, replace=what.replace,
+        )  # fmt: skip
+        cell = self.bandit.users.cells.get(what.user_id)
+        for key, old in zip(keys, before, strict=True):
+            new = recorded.get(key)
+            if new is None or new is old:
+                continue
+            credited = _place(cell) if new.reason is None and cell is not None else (None, None)
+            self._rows.append(
+                (*key, new.revision, new.user_id, new.value, self.clock.latest, *credited, new.reason, new.firsts)
+            )
+        self._rewarded[what.user_id] = None
+        return receipt
+
+    def start(self) -> None:
+        """Start, noting the first time."""
+        self.bandit.start()
+        if self.started_at is None:
+            self.started_at = self.clock()
+
+    def stop(self, serve: str | None, *, now: bool) -> None:
+        """Stop, noting the time."""
+        self.bandit.stop(serve, now=now)
+        if self.stopped_at is None:
+            self.stopped_at = self.clock()
+
+    def due(self, now: float) -> bool:
+        """Whether a tick may find something to do."""
+        return self.bandit.alarm <= now and now >= self.quiet_until and not self.bandit.truncated
+
+    # What has to be written
+
+    def changes(self) -> Changes | None:
+        """Return what is not yet stored, None if everything is."""
+        bandit = self.bandit
+        new_epochs = bandit.epochs[self._n_epochs :]
+        times = [
+            (epoch.ended_at, epoch.closed_at, number)
+            for number, (epoch, seen) in enumerate(
+                zip(bandit.epochs[self._first_open : self._n_epochs], self._times, strict=True), self._first_open + 1
+            )
+            if (epoch.ended_at, epoch.closed_at) != seen
+        ]
+        if not (self._new or self._rows or new_epochs or times or self._row() != self._seen_row):
+            return None
+        changes = Changes(
+            bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins,
+            self.started_at, self.stopped_at, rewards=self._rows, epoch_times=times,
+            new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
+        )  # fmt: skip
+        self._collect_users(changes)
+        return changes
+
+    def written(self) -> None:
+        """Note that `changes` are stored."""
+        self.version += 1
+        self.quiet_until = 0.0
+        self._mark()
+
+    def _collect_users(self, changes: Changes) -> None:
+        users = self.bandit.users
+        counted: dict[Cell, None] = {}
+        for user in self._new:
+            cell = users.cells[user]
+            counted[cell] = None
+            changes.assignments.append((user, *_place(cell), users.since[user]))
+        changes.cells = [(*_place(cell), cell.assigned, cell.moved) for cell in counted]
+        summed: dict[tuple[Cell, int], None] = {}
+        for user in self._rewarded:
+            for measure, outcomes in enumerate(users.outcomes):
+                outcome = outcomes.get(user)
+                # The engine replaces an outcome whenever it counts a call, so identity tells what it touched.
+                if outcome is not None and outcome is not self._loaded.get((measure, user)):
+                    calls = (1, outcome, outcome) if isinstance(outcome, float) else outcome
+                    changes.outcomes.append((user, measure, *calls))
+                    summed[users.cells[user], measure] = None
+        changes.sums = [(*_place(cell), measure, cell.sums[measure]) for cell, measure in summed]
+
+    def _row(self) -> tuple[object, ...]:
+        bandit = self.bandit
+        return bandit.state, bandit.serve, bandit.truncated, tuple(bandit.origins), self.started_at, self.stopped_at
+
+    def _mark(self) -> None:
+        """Remember what is stored, to see later what is not. Closed epochs do not change any more."""
+        self._n_epochs = len(self.bandit.epochs)
+        self._first_open = self.bandit.closed_epochs
+        self._times = [(epoch.ended_at, epoch.closed_at) for epoch in self.bandit.epochs[self._first_open :]]
+        self._seen_row = self._row()
+
+
+def _place(cell: Cell) -> tuple[int, int]:
+    return cell.epoch.allocation.epoch, cell.arm
+
+
+def _epoch_row(epoch: Epoch) -> tuple[int, str, int, float, float | None, float | None]:
+    allocation = epoch.allocation
+    return (
+        allocation.epoch, json.dumps(allocation.probabilities), allocation.learned_epochs,
+        epoch.started_at, epoch.ended_at, epoch.closed_at,
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+"""The bodies of `POST /choose` and `POST /reward` and of stopping: decoded and documented from one description."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from bandit import InvalidInput, Problem
+from bandit.wording import received, unknown_name
+from server.problems import Refused
+
+Id = Annotated[
+    str,
+    msgspec.Meta(min_length=1, description="1 to 200 bytes of UTF-8 without control characters, compared as bytes"),
+]
+Value = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["number", "boolean"]})]
+
+
+class ChooseRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which variant does a user get?"""
+
+    experiment: Annotated[str, msgspec.Meta(description="key of the experiment")]
+    user_id: Id | None = None
+    """Made by the server and returned if absent."""
+    request_id: Id | None = None
+    """Echoed; made by the server if absent."""
+    attributes: dict[str, Any] | None = None
+    """Accepted, not used yet."""
+
+
+class ChooseAnswer(msgspec.Struct, kw_only=True):
+    """The variant to serve."""
+
+    request_id: str
+    user_id: str
+    experiment: str
+    variant: str
+    config: dict[str, Any]
+    propensity: Annotated[
+        float | None, msgspec.Meta(description="probability with which the user's first draw gave this variant")
+    ]
+    epoch: int | None
+    reason: Annotated[
+        str, msgspec.Meta(extra_json_schema={"enum": ["new", "sticky", "not_enrolled", "stopped", "fallback"]})
+    ]
+
+
+class RewardRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What happened to a user. Of a key that comes twice in one object the last value counts."""
+
+    experiment: Annotated[str, msgspec.Meta(description="key of the experiment")]
+    user_id: Id
+    request_id: Annotated[
+        str, msgspec.Meta(min_length=1, description="makes the call idempotent per (experiment, request_id, metric)")
+    ]
+    metrics: dict[str, Value] = {}
+    variant: Annotated[str | None, msgspec.Meta(description="the variant that was really served")] = None
+    failed: Annotated[bool | None, msgspec.Meta(description="whether the call failed (time-out, crash)")] = None
+    replace: Annotated[bool, msgspec.Meta(description="correct an earlier value inside the window")] = False
+
+
+class RewardAnswer(msgspec.Struct, kw_only=True):
+    """What became of each metric."""
+
+    accepted: list[str]
+    duplicate: list[str]
+    late: list[str]
+    ignored: dict[str, str]
+
+
+class StopRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How to stop."""
+
+    serve: Annotated[str | None, msgspec.Meta(description="variant for everybody afterwards; default control")] = None
+    now: Annotated[bool, msgspec.Meta(description="at once, instead of when each known user's window closes")] = False
+
+
+class EmptyRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Nothing to say."""
+
+
+class MoveAnswer(msgspec.Struct, kw_only=True):
+    """The new state."""
+
+    key: str
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["draft", "running", "paused", "stopped"]})]
+    notes: list[str]
+
+
+ALL: tuple[type[msgspec.Struct], ...] = (
+    ChooseRequest,
+    ChooseAnswer,
+    RewardRequest,
+    RewardAnswer,
+    StopRequest,
+    MoveAnswer,
+)
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """Return a body as the decoder's type.
+
+    Raises:
+        Refused: It is not JSON (400).
+        InvalidInput: It is JSON of another form; every field at fault is named.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        fault = str(error)
+    except (ValueError, RecursionError) as error:
+        raise not_json(error) from error
+    faults = _faults(body, decoder.type)
+    raise InvalidInput(faults or [Problem("", fault)])
+
+
+def not_json(error: Exception) -> Refused:
+    """Return the refusal of a text that is no JSON."""
+    what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    return Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {what}")
+
+
+def _faults(body: bytes, kind: type[msgspec.Struct]) -> list[Problem]:
+    """Return what keeps a JSON text from being of this kind, field by field."""
+    try:
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError):  # such as a number beyond every double
+            return [Problem("", str(error))]
+        raise not_json(error) from error
+    if not isinstance(document, dict):
+        return [Problem("", f"received {received(document)}, allowed: an object")]
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    faults = [
+        Problem(name if name.isprintable() else received(name), f"unknown field; {unknown_name(name, fields)}")
+        for name in document
+        if name not in fields
+    ]
+    for name, field in fields.items():
+        if name not in document:
+            if field.required:
+                faults.append(Problem(name, "missing"))
+            continue
+        try:
+            msgspec.convert(document[name], field.type)
+        except msgspec.ValidationError as error:
+            faults.append(Problem(name, f"received {received(document[name])}; {error}"))
+    return faults

@@ -1,0 +1,136 @@
+"""What the writer is asked to do; each runs against the engine inside a write transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from bandit import Assignment, Bandit, Experiment, Receipt
+from server.errors import ExperimentExists, UnknownExperiment
+from server.live import Live, Reward
+from server.store import Store
+
+
+class Desk(Protocol):
+    """What an operation finds in its transaction."""
+
+    @property
+    def store(self) -> Store:
+        """The store."""
+
+    @property
+    def time(self) -> Callable[[], float]:
+        """The clock."""
+
+    def live(self, key: str) -> Live | None:
+        """Return an experiment as it is in this transaction, None if there is none."""
+
+
+class Operation(Protocol):
+    """One request to change, or to ask under lock."""
+
+    @property
+    def key(self) -> str:
+        """The experiment that it concerns."""
+
+    @property
+    def user_id(self) -> str | None:
+        """The user at hand."""
+
+    def run(self, desk: Desk) -> object:
+        """Do it and return the answer; a `BanditError` is an answer too, and has changed nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Which variant does this user get?"""
+
+    key: str
+    user_id: str
+
+    def run(self, desk: Desk) -> Assignment:
+        """Return the assignment."""
+        return _existing(desk, self.key).choose(self.user_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What happened to a user?"""
+
+    key: str
+    reward: Reward
+
+    @property
+    def user_id(self) -> str:
+        """The user whom it happened to."""
+        return self.reward.user_id
+
+    def run(self, desk: Desk) -> Receipt:
+        """Return the receipt."""
+        return _existing(desk, self.key).reward(self.reward)
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """A new experiment, which has its salt."""
+
+    experiment: Experiment
+    user_id: None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the new experiment."""
+        return self.experiment.key
+
+    def run(self, desk: Desk) -> None:
+        """Store it as a draft."""
+        if desk.store.version(self.key) is not None:
+            raise ExperimentExists(self.key)
+        draft = Bandit(self.experiment, desk.time, running=False)
+        desk.store.create(self.experiment, draft.saved_state, desk.time())
+        desk.live(self.key)  # loads it, so that it is served from the commit on
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Start, pause or stop."""
+
+    key: str
+    action: str
+    serve: str | None = None
+    now: bool = False
+    user_id: None = None
+
+    def run(self, desk: Desk) -> str:
+        """Return the new state."""
+        live = _existing(desk, self.key)
+        if self.action == "stop":
+            live.stop(self.serve, now=self.now)
+        elif self.action == "start":
+            live.start()
+        else:
+            live.bandit.pause()
+        return live.bandit.state
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Let time pass."""
+
+    key: str
+    user_id: None = None
+
+    def run(self, desk: Desk) -> None:
+        """Close and renew what is due."""
+        live = desk.live(self.key)
+        if live is not None:
+            live.bandit.tick()
+            live.quiet_until = desk.time() + 10.0  # taken back if the tick changed something
+
+
+def _existing(desk: Desk, key: str) -> Live:
+    live = desk.live(key)
+    if live is None:
+        raise UnknownExperiment(key)
+    return live

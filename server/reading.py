@@ -1,0 +1,221 @@
+"""What is read from the store for people: descriptions, reports, the story of one user.
+
+Plain functions on a connection of their own that cannot write; they are run in worker threads, never on the
+event loop. Each reads as of one moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bandit import Bandit, Experiment, Report
+from bandit.experiment import notes
+from bandit.ids import check_id
+from bandit.outcomes import outcome_value
+from server.errors import StoreUnavailable, UnknownExperiment
+from server.schema import connect_read_only
+from server.store import Stored, load
+
+_MOST_ROWS = 1_000
+"""Stored rewards of one user that are shown."""
+
+
+def listing(path: Path) -> list[dict[str, Any]]:
+    """Return key, state, users and goal of every experiment, the oldest first."""
+    with _snapshot(path) as db:
+        users = dict(db.execute("SELECT experiment, sum(assigned) FROM cells GROUP BY experiment"))
+        rows = db.execute("SELECT id, key, state, created_at, definition FROM experiments ORDER BY id").fetchall()
+    return [
+        {
+            "key": key,
+            "state": state,
+            "goal": json.loads(definition)["goal"]["metric"],
+            "users": users.get(number, 0),
+            "created_at": moment(at),
+        }
+        for number, key, state, at, definition in rows
+    ]
+
+
+def description(path: Path, key: str) -> dict[str, Any]:
+    """Return an experiment with its live state.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+    """
+    with _snapshot(path) as db:
+        stored = _stored(db, key)
+    bandit = Bandit.restored(stored.experiment, stored.saved)
+    current = bandit.allocation
+    return {
+        **declared(stored.experiment),
+        "state": bandit.state,
+        "serve": stored.experiment.arms[bandit.serve] if bandit.state == "stopped" else None,
+        "allocation": current
+        and {"epoch": current.epoch, "probabilities": _by_arm(stored.experiment, current.probabilities)},
+        "users": sum(epoch.assigned for epoch in bandit.epochs),
+        "epochs": len(bandit.epochs),
+        "closed_epochs": bandit.closed_epochs,
+        "created_at": moment(stored.created_at),
+        "started_at": moment(stored.started_at),
+        "stopped_at": moment(stored.stopped_at),
+    }
+
+
+def declared(experiment: Experiment) -> dict[str, Any]:
+    """Return what an experiment is by declaration, with what its author should know."""
+    return {
+        "key": experiment.key,
+        "salt": experiment.salt,
+        "definition": experiment.to_dict(),
+        "notes": list(notes(experiment)),
+    }
+
+
+def report(path: Path, key: str) -> Report:
+    """Return the report of an experiment.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+    """
+    with _snapshot(path) as db:
+        stored = _stored(db, key)
+    return Bandit.restored(stored.experiment, stored.saved).report()
+
+
+def story(path: Path, key: str, user_id: str, now: float) -> dict[str, Any]:
+    """Return why a user got their variant, and what was stored of them.
+
+    Args:
+        path: The store.
+        key: The experiment.
+        user_id: Whose story.
+        now: Seconds since 1970.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+        InvalidId: The user id cannot be one.
+    """
+    check_id(user_id, "user_id")
+    with _snapshot(path) as db:
+        stored = _stored(db, key)
+        assignment = db.execute(
+            "SELECT epoch, arm, at FROM assignments WHERE experiment = ? AND user_id = ?", (stored.id, user_id)
+        ).fetchone()
+        outcomes = db.execute(
+            "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ? ORDER BY measure",
+            (stored.id, user_id),
+        ).fetchall()
+        rewards = db.execute(
+            "SELECT request_id, metric, revision, value, at, epoch, arm, reason FROM rewards"
+            " WHERE experiment = ? AND user_id = ? ORDER BY at, request_id, metric, revision LIMIT ?",
+            (stored.id, user_id, _MOST_ROWS),
+        ).fetchall()
+    bandit = Bandit.restored(stored.experiment, stored.saved, clock=lambda: now)
+    return {
+        "experiment": key,
+        "user_id": user_id,
+        "state": bandit.state,
+        "point": bandit.point(user_id),
+        "enrolled": bandit.enrols(user_id),
+        "assignment": None if assignment is None else _assignment(bandit, assignment),
+        "why": _why(bandit, user_id, assignment),
+        "outcomes": [_outcome(bandit, row) for row in outcomes],
+        "rewards": [_reward(stored.experiment, row) for row in rewards],
+    }
+
+
+def ready(path: Path) -> None:
+    """Raise `StoreUnavailable` unless the store can be read and has its tables."""
+    with _snapshot(path) as db:
+        db.execute("SELECT count(*) FROM experiments").fetchone()
+
+
+def moment(at: float | None) -> str | None:
+    """Return a time as RFC 3339 text."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@contextmanager
+def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(connect_read_only(path)) as db:
+            db.execute("BEGIN")
+            yield db
+    except sqlite3.Error as error:
+        raise StoreUnavailable(f"the store cannot be read now: {error}") from error
+
+
+def _stored(db: sqlite3.Connection, key: str) -> Stored:
+    stored = load(db, key)
+    if stored is None:
+        raise UnknownExperiment(key)
+    return stored
+
+
+def _by_arm(experiment: Experiment, values: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(experiment.arms, values, strict=True))
+
+
+def _assignment(bandit: Bandit, row: tuple[int, int, float]) -> dict[str, Any]:
+    epoch, arm, at = row
+    probabilities = bandit.epochs[epoch - 1].allocation.probabilities
+    return {
+        "variant": bandit.experiment.arms[arm],
+        "epoch": epoch,
+        "propensity": probabilities[arm],
+        "probabilities": _by_arm(bandit.experiment, probabilities),
+        "at": moment(at),
+    }
+
+
+def _why(bandit: Bandit, user_id: str, row: tuple[int, int, float] | None) -> str:
+    """Return in one sentence why a user has the variant that they have."""
+    if row is not None:
+        epoch, arm, _ = row
+        ends = bandit.epochs[epoch - 1].ends
+        low = ends[arm - 1] if arm else 0.0
+        return (
+            f"The user's point {bandit.point(user_id):.6f} lies in [{low:.6f}, {ends[arm]:.6f}), the part of "
+            f"{bandit.experiment.arms[arm]!r} in epoch {epoch}, when choose was first called; it stays so."
+        )
+    if bandit.state != "running":
+        return f"The user has no variant, and the experiment is {bandit.state}."
+    if not bandit.enrols(user_id):
+        return "The user is outside the exposure: control, not counted."
+    return "choose was never called for this user."
+
+
+def _outcome(bandit: Bandit, row: tuple[int, int, float, float]) -> dict[str, Any]:
+    index, calls, total, first = row
+    measure = bandit.measures[index]
+    state = float(total) if calls == 1 else (calls, float(total), float(first))
+    return {
+        "metric": measure.metric,
+        "per_user": measure.per_user,
+        "above": measure.above,
+        "calls": calls,
+        "value": outcome_value(measure, state),
+    }
+
+
+def _reward(experiment: Experiment, row: tuple[Any, ...]) -> dict[str, Any]:
+    request_id, metric, revision, value, at, epoch, arm, reason = row
+    return {
+        "request_id": request_id,
+        "metric": metric,
+        "revision": revision,
+        "value": value,
+        "at": moment(at),
+        "epoch": epoch,
+        "variant": None if arm is None else experiment.arms[arm],
+        "reason": reason,
+    }

@@ -1,0 +1,207 @@
+"""Everything but the hot calls: experiments and their lives, reports, users, health, the start page."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+
+from bandit import Experiment, InvalidExperiment, InvalidInput, Problem, markdown, parse_json
+from bandit.experiment import notes
+from bandit.wording import unknown_name
+from server import pages, reading
+from server.body import read_body
+from server.documents import RESPONSES, body_of, problems
+from server.errors import ExperimentExists, StoreUnavailable
+from server.messages import EmptyRequest, MoveAnswer, StopRequest, decode, not_json
+from server.operations import Create, Move, Tick
+from server.writer import Writer
+
+LARGEST_BODY = 1_000_000
+"""Bytes of an experiment."""
+
+ADMIN_SECONDS = 10.0
+"""How long a change of an experiment waits for the store."""
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """What the routes work with.
+
+    Args:
+        path: The store, for reading.
+        writer: The way to change anything.
+    """
+
+    def __init__(self, path: Path, writer: Writer) -> None:
+        self.path = path
+        self.writer = writer
+
+    async def read(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Run a function of `reading` in a worker thread."""
+        return await run_sync(partial(function, self.path, *arguments))
+
+    async def create(self, experiment: Experiment) -> None:
+        """Store a new experiment as a draft, with a salt."""
+        await self.writer.ask(Create(salted(experiment)), ADMIN_SECONDS)
+
+    async def move(self, move: Move) -> str:
+        """Start, pause or stop; return the new state."""
+        return str(await self.writer.ask(move, ADMIN_SECONDS))
+
+    async def look(self, key: str) -> None:
+        """Let the writer see an experiment that another process may have stored."""
+        await self.writer.ask(Tick(key), ADMIN_SECONDS)
+
+
+def salted(experiment: Experiment) -> Experiment:
+    """Return the experiment with a salt: its own, else a random one that no earlier draw repeats."""
+    return experiment if experiment.salt is not None else experiment.with_salt(secrets.token_hex(16))
+
+
+def routes(service: Service) -> APIRouter:
+    """Return all routes over a service."""
+    router = APIRouter(responses=RESPONSES, redirect_slashes=False)
+    _add_experiments(router, service)
+    _add_moves(router, service)
+    _add_reports(router, service)
+    _add_health(router, service)
+    return router
+
+
+def _add_experiments(router: APIRouter, service: Service) -> None:
+    @router.post(
+        "/experiments", status_code=201, responses=problems(409), openapi_extra=body_of("Experiment"),
+        summary="Create an experiment",
+    )  # fmt: skip
+    async def create(request: Request, dry_run: bool = False) -> Response:
+        """Store a new experiment as a draft; with `dry_run` only say whether it is right, and store nothing."""
+        _only(request.query_params, "dry_run")
+        body = await read_body(request.scope, request.receive, LARGEST_BODY)
+        experiment = await run_sync(parsed, body)
+        if dry_run:
+            if experiment.key in service.writer.views:
+                raise ExperimentExists(experiment.key)
+            return JSONResponse({**reading.declared(experiment), "state": None, "dry_run": True})
+        await service.create(experiment)
+        content = await service.read(reading.description, experiment.key)
+        location = f"/experiments/{quote(experiment.key, safe='')}"
+        return JSONResponse(content, 201, {"Location": location})
+
+    @router.get("/experiments", summary="List experiments")
+    async def experiments() -> Response:
+        """All experiments, the oldest first."""
+        return JSONResponse({"experiments": await service.read(reading.listing)})
+
+    @router.get("/experiments/{key}", responses=problems(404), summary="Read an experiment")
+    async def experiment(key: str) -> Response:
+        """Definition, state, current allocation, notes."""
+        return JSONResponse(await service.read(reading.description, key))
+
+    @router.get("/experiments/{key}/users/{user_id:path}", responses=problems(404), summary="Why this variant?")
+    async def user(key: str, user_id: str) -> Response:
+        """Why this user got this variant, and what is stored of them."""
+        return JSONResponse(await service.read(reading.story, key, user_id, time.time()))
+
+
+def _add_moves(router: APIRouter, service: Service) -> None:
+    stop_decoder, empty_decoder = msgspec.json.Decoder(StopRequest), msgspec.json.Decoder(EmptyRequest)
+
+    async def moved(request: Request, key: str, action: str) -> Response:
+        _only(request.query_params)
+        body = await read_body(request.scope, request.receive, LARGEST_BODY)
+        how = StopRequest()
+        if body and action == "stop":
+            how = decode(body, stop_decoder)
+        elif body:
+            decode(body, empty_decoder)
+        state = await service.move(Move(key, action, how.serve, how.now))
+        declared = service.writer.views[key].experiment
+        answer = MoveAnswer(key=key, state=state, notes=list(notes(declared)))
+        return Response(msgspec.json.encode(answer), media_type="application/json")
+
+    @router.post("/experiments/{key}/start", responses=problems(404, 409), summary="Let new users in")
+    async def start(request: Request, key: str) -> Response:
+        """Draft or paused to running; repeated calls change nothing."""
+        return await moved(request, key, "start")
+
+    @router.post("/experiments/{key}/pause", responses=problems(404, 409), summary="Let no new users in")
+    async def pause(request: Request, key: str) -> Response:
+        """Known users keep their variant and their rewards count; new ones get control and are not stored."""
+        return await moved(request, key, "pause")
+
+    @router.post(
+        "/experiments/{key}/stop", responses=problems(404), openapi_extra=body_of("StopRequest", required=False),
+        summary="End an experiment",
+    )  # fmt: skip
+    async def stop(request: Request, key: str) -> Response:
+        """No new users; afterwards everyone gets `serve`. Repeated calls change nothing."""
+        return await moved(request, key, "stop")
+
+
+def _add_reports(router: APIRouter, service: Service) -> None:
+    @router.get("/experiments/{key}/report", responses=problems(404), summary="Report")
+    async def report(request: Request, key: str, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
+        """What the experiment says now, as JSON or as Markdown for people."""
+        _only(request.query_params, "format")
+        if format == "md":
+            text = await service.read(lambda path: markdown(reading.report(path, key)))
+            return PlainTextResponse(text, media_type="text/markdown", headers={"X-Content-Type-Options": "nosniff"})
+        return JSONResponse(await service.read(lambda path: reading.report(path, key).to_dict()))
+
+    @router.get("/", response_class=HTMLResponse, summary="Start page")
+    async def start_page() -> Response:
+        """A plain page that lists experiments."""
+        return HTMLResponse(pages.start_page(await service.read(reading.listing)), headers=pages.HEADERS)
+
+
+def _add_health(router: APIRouter, service: Service) -> None:
+    @router.get("/healthz", summary="Is the process alive?")
+    async def healthz() -> Response:
+        """Always 200."""
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz", responses=problems(503), summary="Can it serve?")
+    async def readyz() -> Response:
+        """200 if the store can be read and the writer takes requests."""
+        if not service.writer.alive:
+            raise StoreUnavailable("the writer has stopped")
+        await service.read(reading.ready)
+        return JSONResponse({"status": "ready"})
+
+
+def parsed(body: bytes) -> Experiment:
+    """Return the experiment of a request's body.
+
+    Raises:
+        Refused: The body is not JSON.
+        InvalidExperiment: It is not an experiment; every fault is named.
+    """
+    try:
+        return parse_json(body)
+    except InvalidExperiment as error:
+        if all(problem.field == "" for problem in error.problems):
+            try:
+                msgspec.json.decode(body)
+            except (ValueError, RecursionError) as cause:
+                raise not_json(error) from cause
+        raise
+
+
+def _only(given: Mapping[str, Any], *known: str) -> None:
+    """Refuse query parameters that are not known: a `dry-run` mistyped would store something."""
+    faults = [
+        Problem(name[:80], f"unknown parameter; {unknown_name(name, known)}") for name in given if name not in known
+    ]
+    if faults:
+        raise InvalidInput(faults)

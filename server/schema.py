@@ -1,0 +1,166 @@
+"""The tables of a store, and how a file gets them: migrations that only ever add."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from server.errors import StoreProblem
+
+TERMS = ("n", "z", "z2", "z3", *(f"up_{i}" for i in range(1, 8)), *(f"down_{i}" for i in range(1, 8)))
+"""Columns of `sums` in the order of transforms; the widest measure, a mean with limit and cap, fills them all."""
+
+PATIENCE = 15.0
+"""Seconds that a start waits for other processes that open the same file."""
+
+migrations = Migrations("adaptive-bandit")
+
+_FIRST = f"""
+CREATE TABLE experiments (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    definition TEXT NOT NULL,
+    state TEXT NOT NULL,
+    serve INTEGER NOT NULL,
+    truncated INTEGER NOT NULL,
+    now REAL,
+    origins TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    started_at REAL,
+    stopped_at REAL
+) STRICT;
+CREATE TABLE epochs (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    probabilities TEXT NOT NULL,
+    learned_epochs INTEGER NOT NULL,
+    started_at REAL NOT NULL,
+    ended_at REAL,
+    closed_at REAL,
+    PRIMARY KEY (experiment, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE cells (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    assigned INTEGER NOT NULL,
+    moved INTEGER NOT NULL,
+    PRIMARY KEY (experiment, epoch, arm, shard)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sums (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    measure INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    {", ".join(f"{term} REAL" for term in TERMS)},
+    PRIMARY KEY (experiment, epoch, arm, measure, shard)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE assignments (
+    experiment INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (experiment, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE outcomes (
+    experiment INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    measure INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    total REAL NOT NULL,
+    first REAL NOT NULL,
+    PRIMARY KEY (experiment, user_id, measure)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE rewards (
+    experiment INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    metric TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    value REAL NOT NULL,
+    at REAL NOT NULL,
+    epoch INTEGER,
+    arm INTEGER,
+    reason TEXT,
+    firsts INTEGER NOT NULL,
+    PRIMARY KEY (experiment, request_id, metric, revision)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX rewards_by_user ON rewards (experiment, user_id);
+"""
+
+
+@migrations()
+def first_tables(db: Database) -> None:
+    """Experiments, their ledger, their users."""
+    for statement in _FIRST.split(";\n"):
+        if statement.strip():
+            db.conn.execute(statement)
+
+
+def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """Return a connection for writing, to be used by one thread at a time; transactions are written out.
+
+    Args:
+        path: The file.
+        busy_seconds: How long one statement waits for another process's lock.
+    """
+    db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_autocheckpoint = 250")
+    db.execute(f"PRAGMA journal_size_limit = {64 * 1024 * 1024}")
+    return db
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that cannot write."""
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2.0, isolation_level=None)
+
+
+def prepare(path: Path) -> None:
+    """Make the file what this version needs: write-ahead log on, every migration applied.
+
+    Several processes may do this at once.
+
+    Raises:
+        StoreProblem: The file cannot be opened, is no store, or was written by a newer version.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as db:
+            _log_ahead(db)
+            db.execute("BEGIN IMMEDIATE")
+            _migrate(Database(db), path)
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StoreProblem(f"cannot use '{path}' as a store: {error}") from error
+
+
+def _migrate(db: Database, path: Path) -> None:
+    known = {migration.name for migration in migrations.pending(Database(memory=True))}
+    newer = [migration.name for migration in migrations.applied(db) if migration.name not in known]
+    if newer:
+        raise StoreProblem(
+            f"'{path}' was written by a newer version (it has {', '.join(newer)}); start that version or another file"
+        )
+    migrations.apply(db)
+
+
+def _log_ahead(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log if it is not on; the switch does not heed the busy time-out, so retry."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if db.execute("PRAGMA journal_mode").fetchone()[0] == "wal":
+                return
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)

@@ -1,0 +1,296 @@
+"""The store: experiments, assignments and rewards in one SQLite file.
+
+`Store` is the only writer's way in and speaks of experiments, users and rewards. All rows of one experiment are
+changed only inside a transaction that began with `begin`, so what was read in it still holds when it commits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bandit import Experiment, parse_json
+from bandit.measures import measures_of
+from bandit.outcomes import Outcome
+from bandit.rewards import Recorded
+from bandit.saved import SavedCell, SavedEpoch, SavedState
+from server.schema import TERMS, connect, prepare
+
+BUSY_SECONDS = 0.1
+"""How long one attempt to begin a transaction waits: shorter than the time limit of `choose`."""
+
+SHARD = 0
+"""Ledger rows of this process; SQLite has one writer at a time, so one row per cell is enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An experiment as it is stored, without its users.
+
+    Attributes:
+        id: Its number in this store.
+        version: Raised by every transaction that changes the experiment.
+        experiment: The declaration, with its salt.
+        saved: Its state and ledger.
+        created_at: Times in seconds since 1970; None: has not happened.
+        started_at: First start.
+        stopped_at: The stop.
+    """
+
+    id: int
+    version: int
+    experiment: Experiment
+    saved: SavedState
+    created_at: float
+    started_at: float | None
+    stopped_at: float | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one batch changed in one experiment; ledger rows are new absolute values."""
+
+    state: str
+    serve: int
+    truncated: bool
+    now: float
+    origins: list[float | None]
+    started_at: float | None
+    stopped_at: float | None
+    assignments: list[tuple[str, int, int, float]] = field(default_factory=list)
+    """User, epoch, arm, time."""
+    rewards: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = field(
+        default_factory=list
+    )
+    """Request, metric, revision, user, value, time, epoch and arm credited, reason, first calls."""
+    outcomes: list[tuple[str, int, int, float, float]] = field(default_factory=list)
+    """User, measure, calls, total, first."""
+    cells: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Epoch, arm, assigned, moved."""
+    sums: list[tuple[int, int, int, list[float]]] = field(default_factory=list)
+    """Epoch, arm, measure, sums."""
+    new_epochs: list[tuple[int, str, int, float, float | None, float | None]] = field(default_factory=list)
+    """Epoch, probabilities, learned epochs, started, ended, closed."""
+    epoch_times: list[tuple[float | None, float | None, int]] = field(default_factory=list)
+    """Ended, closed, epoch."""
+
+
+_REWARD = (
+    "INSERT INTO rewards (experiment, request_id, metric, revision, user_id, value, at, epoch, arm, reason, firsts)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_OUTCOME = (
+    "INSERT INTO outcomes (experiment, user_id, measure, calls, total, first) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO UPDATE SET calls = excluded.calls, total = excluded.total, first = excluded.first"
+)
+_CELL = (
+    f"INSERT INTO cells (experiment, epoch, arm, shard, assigned, moved) VALUES (?, ?, ?, {SHARD}, ?, ?)"  # noqa: S608
+    " ON CONFLICT DO UPDATE SET assigned = excluded.assigned, moved = excluded.moved"
+)
+_SUMS = (
+    f"INSERT INTO sums (experiment, epoch, arm, measure, shard, {', '.join(TERMS)})"  # noqa: S608
+    f" VALUES (?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
+    f" ON CONFLICT DO UPDATE SET {', '.join(f'{term} = excluded.{term}' for term in TERMS)}"
+)
+_PADDING = (None,) * len(TERMS)
+
+
+class Store:
+    """The writer's connection.
+
+    Args:
+        path: The file; made, or brought up to date, if need be.
+    """
+
+    def __init__(self, path: Path) -> None:
+        prepare(path)
+        self.path = path
+        self.db = connect(path, BUSY_SECONDS)
+
+    # Transactions
+
+    def begin(self) -> None:
+        """Begin a transaction that may write; raises `sqlite3.OperationalError` while another process does."""
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make everything since `begin` durable."""
+        self.db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo everything since `begin`."""
+        if self.db.in_transaction:
+            self.db.execute("ROLLBACK")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read what belongs together as of one moment, without a lock."""
+        self.db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.rollback()
+
+    def close(self) -> None:
+        """Put the write-ahead log into the file and close it."""
+        with suppress(sqlite3.Error):  # the log may as well stay: the next start reads it
+            self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.db.close()
+
+    # Experiments
+
+    def foreign_changes(self) -> int:
+        """Return a number that differs after another connection has changed the file."""
+        return int(self.db.execute("PRAGMA data_version").fetchone()[0])
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of every experiment by its key."""
+        return dict(self.db.execute("SELECT key, version FROM experiments"))
+
+    def version(self, key: str) -> int | None:
+        """Return the version of an experiment, None if there is none."""
+        row = self.db.execute("SELECT version FROM experiments WHERE key = ?", (key,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def load(self, key: str) -> Stored | None:
+        """Return a stored experiment, None if there is none."""
+        return load(self.db, key)
+
+    def create(self, experiment: Experiment, saved: SavedState, now: float) -> None:
+        """Store a new experiment as a draft."""
+        self.db.execute(
+            "INSERT INTO experiments (key, definition, state, serve, truncated, now, origins, version, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
+            (
+                experiment.key, experiment.to_json(), saved.state, saved.serve, int(saved.truncated), saved.now,
+                json.dumps(saved.origins), now,
+            ),
+        )  # fmt: skip
+
+    # Users
+
+    def assignment(self, experiment: int, user_id: str) -> tuple[int, int, float] | None:
+        """Return epoch, arm and time of a user's assignment."""
+        row = self.db.execute(
+            "SELECT epoch, arm, at FROM assignments WHERE experiment = ? AND user_id = ?", (experiment, user_id)
+        ).fetchone()
+        return None if row is None else (row[0], row[1], float(row[2]))
+
+    def outcomes(self, experiment: int, user_id: str) -> list[tuple[int, Outcome]]:
+        """Return a user's outcomes as (measure, state)."""
+        rows = self.db.execute(
+            "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ?",
+            (experiment, user_id),
+        )
+        return [
+            (measure, float(total) if calls == 1 else (calls, float(total), float(first)))
+            for measure, calls, total, first in rows
+        ]
+
+    def recorded(self, experiment: int, request_id: str) -> list[tuple[str, Recorded]]:
+        """Return the valid values stored under a request id as (metric, what)."""
+        rows = self.db.execute(
+            "SELECT metric, user_id, value, reason, firsts, revision FROM rewards"
+            " WHERE experiment = ? AND request_id = ? ORDER BY metric, revision",
+            (experiment, request_id),
+        )
+        # Later revisions come later and replace earlier ones in the caller's dictionary.
+        return [(metric, Recorded(user, float(value), *rest)) for metric, user, value, *rest in rows]
+
+    # Writing
+
+    def write(self, experiment: int, changes: Changes) -> None:
+        """Write what a batch changed."""
+        many, db = self._many, self.db
+        many(experiment, "INSERT INTO assignments (experiment, user_id, epoch, arm, at) VALUES (?, ?, ?, ?, ?)",
+             changes.assignments)  # fmt: skip
+        many(experiment, _REWARD, changes.rewards)
+        many(experiment, _OUTCOME, changes.outcomes)
+        many(experiment, _CELL, changes.cells)
+        many(experiment, _SUMS, (
+            (epoch, arm, measure, *sums, *_PADDING[len(sums) :]) for epoch, arm, measure, sums in changes.sums
+        ))  # fmt: skip
+        many(experiment, "INSERT INTO epochs (experiment, epoch, probabilities, learned_epochs, started_at, ended_at,"
+             " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)", changes.new_epochs)  # fmt: skip
+        for ended_at, closed_at, epoch in changes.epoch_times:
+            db.execute(
+                "UPDATE epochs SET ended_at = ?, closed_at = ? WHERE experiment = ? AND epoch = ?",
+                (ended_at, closed_at, experiment, epoch),
+            )
+        db.execute(
+            "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"
+            " stopped_at = ?, version = version + 1 WHERE id = ?",
+            (
+                changes.state, changes.serve, int(changes.truncated), changes.now, json.dumps(changes.origins),
+                changes.started_at, changes.stopped_at, experiment,
+            ),
+        )  # fmt: skip
+
+    def _many(self, experiment: int, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
+        self.db.executemany(sql, ((experiment, *row) for row in rows))
+
+
+def load(db: sqlite3.Connection, key: str) -> Stored | None:
+    """Return a stored experiment, None if there is none; to be called inside one transaction."""
+    row = db.execute(
+        "SELECT id, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at"
+        " FROM experiments WHERE key = ?",
+        (key,),
+    ).fetchone()
+    if row is None:
+        return None
+    number, version, definition, state, serve, truncated, now, origins, *times = row
+    experiment = parse_json(definition)
+    saved = SavedState(
+        state,
+        serve,
+        bool(truncated),
+        _float(now),
+        [_float(origin) for origin in json.loads(origins)],
+        _epochs(db, number, experiment),
+    )
+    created_at, started_at, stopped_at = times
+    return Stored(number, version, experiment, saved, float(created_at), _float(started_at), _float(stopped_at))
+
+
+def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list[SavedEpoch]:
+    measures = measures_of(experiment)
+    sums = {
+        (epoch, arm, measure): [float(term) for term in terms[: measures[measure].width]]
+        for epoch, arm, measure, *terms in db.execute(
+            f"SELECT epoch, arm, measure, {', '.join(TERMS)} FROM sums WHERE experiment = ? AND shard = ?",  # noqa: S608
+            (number, SHARD),
+        )
+    }
+    counts = {
+        (epoch, arm): (assigned, moved)
+        for epoch, arm, assigned, moved in db.execute(
+            "SELECT epoch, arm, assigned, moved FROM cells WHERE experiment = ? AND shard = ?", (number, SHARD)
+        )
+    }
+
+    def cell(epoch: int, arm: int) -> SavedCell:
+        rows = [sums.get((epoch, arm, m), [0.0] * measure.width) for m, measure in enumerate(measures)]
+        return SavedCell(*counts.get((epoch, arm), (0, 0)), rows)
+
+    epochs = db.execute(
+        "SELECT epoch, probabilities, learned_epochs, started_at, ended_at, closed_at FROM epochs"
+        " WHERE experiment = ? ORDER BY epoch",
+        (number,),
+    )
+    return [
+        SavedEpoch(
+            json.loads(probabilities), learned, float(started), _float(ended), _float(closed),
+            [cell(epoch, arm) for arm in range(experiment.n_arms)],
+        )
+        for epoch, probabilities, learned, started, ended, closed in epochs
+    ]  # fmt: skip
+
+
+def _float(value: float | None) -> float | None:
+    # SQLite may give a REAL that holds a whole number back as an integer.
+    return None if value is None else float(value)

@@ -1,0 +1,300 @@
+"""The writer: one thread that takes what waits, runs it against the engine in one transaction, and answers.
+
+Requests that wait together share a commit, so the durability of each costs little. No rule of the experiment is
+here: the thread loads the users at hand into a `Bandit`, asks it, and stores what it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+
+from bandit import Assignment, BanditError
+from server.errors import StoreUnavailable, Unexpected
+from server.live import Live
+from server.operations import Choose, Count, Operation, Tick
+from server.store import Store
+from server.tickets import Outcomes, Ticket, answer
+from server.views import View
+
+BATCH = 512
+"""Most operations in one transaction."""
+
+QUEUE = 4_096
+"""Most operations that wait; who comes then is turned away at once."""
+
+WAKE = 1.0
+"""Seconds between looks at the clock and at what other processes changed."""
+
+log = logging.getLogger("bandit.server")
+
+
+class Writer:
+    """The thread and its queue.
+
+    Args:
+        store: Used by the thread alone from `start` on.
+        clock: Seconds since 1970.
+        on_death: Called if the thread dies of a fault; by default the process ends, because requests that
+            nobody answers are worse. Nothing that was acknowledged is lost.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        on_death: Callable[[], object] = lambda: os._exit(70),
+    ) -> None:
+        self.store = store
+        self.time = clock
+        self.views: dict[str, View] = {}
+        self._on_death = on_death
+        self._lives: dict[str, Live] = {}
+        self._used: dict[str, Live] = {}  # those of this transaction, known to be as stored
+        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._seen = -1
+        self._next_look = 0.0
+        self._in_trouble = False
+        self._closing = False
+        self._thread = threading.Thread(target=self._main, name="bandit-writer", daemon=True)
+
+    # For the event loop
+
+    def start(self) -> None:
+        """Load every experiment, then start the thread."""
+        self._look_for_changes()
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes operations."""
+        return self._thread.is_alive() and not self._closing
+
+    async def ask(self, operation: Operation, patience: float) -> object:
+        """Return the answer to an operation, after its commit.
+
+        Args:
+            operation: What to do.
+            patience: Seconds to wait at most.
+
+        Raises:
+            StoreUnavailable: The queue is full, the store does not work, or it took too long.
+            BanditError: The operation was refused.
+        """
+        if self._closing or self._queue.qsize() >= QUEUE:
+            raise StoreUnavailable("too many requests wait for the store")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        ticket = Ticket(operation, future)
+        timer = loop.call_later(patience, ticket.give_up)
+        self._queue.put(ticket)
+        try:
+            outcome = await future
+        finally:
+            ticket.cancelled = True
+            timer.cancel()
+        if isinstance(outcome, BanditError):
+            raise outcome
+        return outcome
+
+    def close(self) -> None:
+        """Finish what waits, put the log into the file, end the thread."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
+        self._thread.join()
+
+    # The thread
+
+    def _main(self) -> None:
+        try:
+            going_on = True
+            while going_on:
+                tickets, going_on = self._take()
+                if tickets:
+                    self._serve(tickets)
+                if time.monotonic() >= self._next_look:
+                    self._look_around()
+            self.store.close()
+        except BaseException:
+            log.critical("the writer died", exc_info=True)
+            self._on_death()
+            raise
+
+    def _take(self) -> tuple[list[Ticket], bool]:
+        """Return what waits, up to a batch, and whether to go on afterwards."""
+        tickets: list[Ticket] = []
+        try:
+            ticket = self._queue.get(timeout=max(self._next_look - time.monotonic(), 0.001))
+            while ticket is not None:
+                tickets.append(ticket)
+                if len(tickets) == BATCH:
+                    return tickets, True
+                ticket = self._queue.get_nowait()
+        except queue.Empty:
+            return tickets, True
+        return tickets, False  # None was put in last: the end
+
+    def _serve(self, tickets: list[Ticket]) -> None:
+        """Answer a batch; if one of its operations fails unforeseen, each alone, so that it fails alone."""
+        try:
+            answer(self._transact(tickets))
+        except Exception as error:  # whatever it is, every future has to be resolved
+            if _store_is_at_fault(error):
+                self._trouble(error)
+                answer([(ticket, StoreUnavailable("the store does not work now")) for ticket in tickets])
+            elif len(tickets) > 1:
+                for ticket in tickets:
+                    self._serve([ticket])
+            else:
+                log.exception("an operation failed unforeseen")
+                answer([(tickets[0], Unexpected("the server failed; nothing of this request was stored"))])
+
+    def _transact(self, tickets: list[Ticket], *, patient: bool = True) -> Outcomes:
+        """Run operations in one transaction and return their answers once it is durable."""
+        tickets = self._begin(tickets, patient=patient)
+        if not tickets:
+            return []
+        try:
+            self._used.clear()
+            self._recall([ticket.operation for ticket in tickets])
+            outcomes = [(ticket, self._run(ticket.operation)) for ticket in tickets]
+            changed = [(live, changes) for live in self._used.values() if (changes := live.changes()) is not None]
+            for live, changes in changed:
+                self.store.write(live.id, changes)
+            self.store.commit()
+        except BaseException:
+            # The engine is ahead of the store now: forget it, and load it again.
+            for key in self._used:
+                self._lives.pop(key, None)
+            self._seen = -1
+            self.store.rollback()
+            raise
+        self._in_trouble = False
+        for live, _ in changed:
+            live.written()
+        self._publish(outcomes)
+        return outcomes
+
+    def _begin(self, tickets: list[Ticket], *, patient: bool) -> list[Ticket]:
+        """Begin a transaction and return who still waits; try on while another process holds the lock."""
+        while tickets:
+            try:
+                self.store.begin()
+            except sqlite3.OperationalError as error:
+                if not patient or not _busy(error):
+                    raise
+                tickets = [ticket for ticket in tickets if not ticket.cancelled]
+                continue
+            waiting = [ticket for ticket in tickets if not ticket.cancelled]
+            if not waiting:
+                self.store.rollback()
+            return waiting
+        return []
+
+    def _recall(self, operations: list[Operation]) -> None:
+        """Load the users and requests at hand."""
+        by_key: dict[str, list[Operation]] = {}
+        for operation in operations:
+            by_key.setdefault(operation.key, []).append(operation)
+        for key, those in by_key.items():
+            live = self.live(key)
+            if live is not None:
+                users = {operation.user_id: None for operation in those if operation.user_id is not None}
+                rewards = [operation for operation in those if isinstance(operation, Count)]
+                rewarded = {operation.reward.user_id: None for operation in rewards}
+                requests = {operation.reward.request_id: None for operation in rewards}
+                live.recall(self.store, users, rewarded, requests)
+
+    def _run(self, operation: Operation) -> object:
+        try:
+            return operation.run(self)
+        except BanditError as error:
+            return error
+
+    def live(self, key: str) -> Live | None:
+        """Return an experiment as it is in this transaction, loading it if another process changed it."""
+        live = self._used.get(key)
+        if live is not None:
+            return live
+        live, version = self._lives.get(key), self.store.version(key)
+        if version is None:
+            return None
+        if live is None or live.version != version:
+            stored = self.store.load(key)
+            if stored is None:
+                return None
+            live = self._lives[key] = Live(stored, self.time)
+        self._used[key] = live
+        return live
+
+    def _publish(self, outcomes: Outcomes) -> None:
+        """Let the event loop see what is durable now."""
+        for live in self._used.values():
+            self._show(live)
+        for ticket, outcome in outcomes:
+            operation = ticket.operation
+            if isinstance(operation, Choose) and isinstance(outcome, Assignment):
+                self.views[operation.key].remember(operation.user_id, outcome)
+
+    def _show(self, live: Live) -> None:
+        live.forget()
+        key = live.bandit.experiment.key
+        if key in self.views:
+            self.views[key].publish(live)
+        else:
+            self.views[key] = View(live)
+
+    # Once a second
+
+    def _look_around(self) -> None:
+        """See what other processes changed, and let time pass where it may matter."""
+        self._next_look = time.monotonic() + WAKE
+        try:
+            self._look_for_changes()
+            now = self.time()
+            for key in [key for key, live in self._lives.items() if live.due(now)]:
+                self._transact([Ticket(Tick(key), None)], patient=False)
+        except sqlite3.Error as error:
+            if not (isinstance(error, sqlite3.OperationalError) and _busy(error)):
+                self._trouble(error)
+        except Exception:
+            log.exception("a look at the clock failed unforeseen")
+
+    def _look_for_changes(self) -> None:
+        """Load what another process changed, and what a failed transaction left behind."""
+        seen = self.store.foreign_changes()
+        if seen == self._seen:
+            return
+        with self.store.snapshot():
+            for key, version in self.store.versions().items():
+                live = self._lives.get(key)
+                if live is None or live.version != version:
+                    stored = self.store.load(key)
+                    if stored is not None:
+                        self._lives[key] = Live(stored, self.time)
+                        self._show(self._lives[key])
+        self._seen = seen
+
+    def _trouble(self, error: Exception) -> None:
+        """Say once that the store does not work, not once for each request."""
+        if not self._in_trouble:
+            log.error("the store does not work: %s", error)
+        self._in_trouble = True
+
+
+def _busy(error: sqlite3.OperationalError) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _store_is_at_fault(error: Exception) -> bool:
+    """Whether the store failed, not one operation's rows."""
+    return isinstance(error, sqlite3.Error) and not isinstance(
+        error, (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+    )
