@@ -136,7 +136,8 @@ class Timeline:
         return self._closed_users + int(batch_size(self._experiment.policy, self._closed_users))
 
     def _set_alarm(self) -> None:
-        if not self._timed:
+        if not self._timed or self.frozen:
+            self.alarm = NEVER
             return
         wait = self._window if self._window is not None else self._experiment.request_timeout_seconds
         still_open = [epoch for epoch in self.epochs[self.closed :] if epoch.closed_at is None]
