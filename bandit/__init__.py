@@ -5,7 +5,7 @@ Start with `parse_toml` and `Bandit`; the steps from reward to allocation are in
 
 from bandit.allocation import Allocation
 from bandit.bandit import Bandit
-from bandit.dump import dump, load
+from bandit.best_arm import expected_loss, probability_best
 from bandit.epochs import Assignment
 from bandit.errors import (
     BanditError,
@@ -21,6 +21,7 @@ from bandit.errors import (
 )
 from bandit.experiment import Experiment, parse, parse_json, parse_toml
 from bandit.ledger import Ledger
+from bandit.posteriors import BetaPosterior, StudentPosterior
 from bandit.report import Report, markdown
 from bandit.rewards import Receipt
 
@@ -31,6 +32,7 @@ __all__ = [
     "Assignment",
     "Bandit",
     "BanditError",
+    "BetaPosterior",
     "ConflictingReward",
     "Experiment",
     "InvalidExperiment",
@@ -42,12 +44,13 @@ __all__ = [
     "Problem",
     "Receipt",
     "Report",
+    "StudentPosterior",
     "UnknownVariant",
     "WrongState",
-    "dump",
-    "load",
+    "expected_loss",
     "markdown",
     "parse",
     "parse_json",
     "parse_toml",
+    "probability_best",
 ]

@@ -7,35 +7,21 @@ write transaction, with the users at hand loaded from the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
+from bandit.crediting import Crediting
+from bandit.dump import dump_text, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
-from bandit.errors import ConflictingReward, InvalidReward, NoAssignment, Problem, WrongState
+from bandit.errors import InvalidReward, NoAssignment, Problem, WrongState
 from bandit.experiment import Experiment, check_id
-from bandit.ledger import GOAL, Ledger, move
-from bandit.measures import FAILED, Measure
-from bandit.outcomes import outcome_value, with_call, with_replacement
+from bandit.ledger import GOAL, Ledger
+from bandit.measures import FAILED
 from bandit.report import Report, build_report
-from bandit.rewards import MetricRules, Receipt, Recorded
+from bandit.rewards import MetricRules, Receipt
 from bandit.saved import SavedEpoch, SavedState, State
 from bandit.timeline import NEVER, Timeline
 from bandit.users import Users
-
-
-class Feed(NamedTuple):
-    """A measure that a value goes to.
-
-    Attributes:
-        slot: Which measure, an index.
-        measure: The measure.
-        fixed: What the call counts there whatever its value, or None: the value counts.
-    """
-
-    slot: int
-    measure: Measure
-    fixed: float | None
 
 
 class Bandit:
@@ -75,6 +61,9 @@ class Bandit:
         self.measures = self.timeline.measures
         self.origins = self.timeline.origins
         self.users = Users(len(self.measures))
+        self.crediting = Crediting(
+            self.users, self.measures, self.origins, first_is_final=experiment.window_seconds is None
+        )
         self.rules = MetricRules(experiment)
 
         salt = experiment.key if experiment.salt is None else experiment.salt
@@ -82,10 +71,6 @@ class Bandit:
         self._enrol = UnitHash("enrol", salt)
         self._goal = experiment.goal.metric
         self._exposure = experiment.rollout.exposure
-        self._feeds = _feeds(self.measures)
-        self._failed_feeds = [
-            Feed(m, what, what.failed) for m, what in enumerate(self.measures) if what.failed is not None
-        ]
         self._all_accepted: dict[tuple[str, ...], Receipt] = {}
         self._window = experiment.window_seconds  # None: each user's first value is final ("request")
         self._outside = [
@@ -153,7 +138,7 @@ class Bandit:
         calls = self._calls(user_id, metrics, request_id, failed)
         served = None if variant is None else self.experiment.arm(variant)
         if request_id is not None:
-            self._refuse_conflicts(user_id, calls, request_id, replace=replace)
+            self.crediting.refuse_conflicts(user_id, calls, request_id, replace=replace)
         elif replace:
             raise InvalidReward([Problem("replace", "needs the request_id of the value that it corrects")])
         now = self._time()
@@ -162,7 +147,7 @@ class Bandit:
         became: dict[str, str] = {}
         for name, value in calls.items():
             reason = FAILED if failed and name != FAILED and blanket is None else blanket
-            became[name] = self._one(user_id, cell, name, value, request_id, reason)
+            became[name] = self.crediting.take(user_id, cell, name, value, request_id, reason)
         if now >= self.timeline.alarm or (
             cell is not None and cell.epoch.ended_at is not None and self._window is None
         ):
@@ -274,6 +259,26 @@ class Bandit:
         allocations = [epoch.allocation for epoch in self.epochs]
         return build_report(self.experiment, self.ledger, allocations, self.closed_epochs, self.state)
 
+    def dump(self) -> str:
+        """Return everything that is known as JSON text; `load` makes an equal from it."""
+        return dump_text(self.experiment, self.saved_state, self.users)
+
+    @classmethod
+    def load(cls, text: str | bytes, clock: Callable[[], float] | None = None) -> Bandit:
+        """Return the bandit that was dumped; it goes on exactly where that one was.
+
+        Args:
+            text: What `dump` returned.
+            clock: As for `Bandit`; give one if the dumped bandit had one.
+
+        Raises:
+            InvalidInput: The text is not a dump of this version.
+        """
+        experiment, saved, fill = read_dump(text)
+        bandit = cls.restored(experiment, saved, clock)
+        fill(bandit.users, bandit.epochs)
+        return bandit
+
     def enrols(self, user_id: str) -> bool:
         """Whether this user belongs to the share of users that is in the experiment."""
         return self._exposure >= 1.0 or self._enrol(user_id) < self._exposure
@@ -342,96 +347,11 @@ class Bandit:
         if metrics.__class__ is not dict and not isinstance(metrics, Mapping):
             metrics = {self._goal: metrics}
         values = self.rules.check(metrics)
-        if failed or (failed is False and FAILED in self._feeds):
+        if failed or (failed is False and self.crediting.counts(FAILED)):
             values[FAILED] = float(failed)
         if not values:
             raise InvalidReward([Problem("metrics", "received none, allowed: at least one, or `failed`")])
         return values
-
-    def _refuse_conflicts(self, user_id: str, calls: Mapping[str, float], request_id: str, *, replace: bool) -> None:
-        for name, value in calls.items():
-            seen = self.users.recorded.get((request_id, name))
-            if seen is None or (seen.user_id == user_id and seen.value == value):
-                continue
-            if replace and seen.user_id == user_id and name != FAILED:
-                continue
-            what = f"value {seen.value:g}" if seen.user_id == user_id else "another user"
-            raise ConflictingReward(
-                f"request_id '{request_id}' already reported '{name}' with {what}; use a new request_id, or "
-                "`replace` to correct a metric's value for the same user"
-            )
-
-    def _one(
-        self,
-        user_id: str,
-        cell: Cell | None,
-        name: str,
-        value: float,
-        request_id: str | None,
-        reason: str | None,
-    ) -> str:
-        """Store one value and credit it unless there is a reason not to; return "" if it counted, else why not."""
-        feeds = self._failed_feeds if name == FAILED and value else self._feeds.get(name, [])
-        firsts = 0
-        if request_id is not None:
-            seen = self.users.recorded.get((request_id, name))
-            if seen is not None:
-                return self._again(seen, value, (request_id, name), reason)
-        if reason is None and cell is not None:
-            if not feeds:
-                reason = "unused"  # a failure that no measure of this experiment feels
-            elif self._window is None and all(user_id in self.users.outcomes[feed.slot] for feed in feeds):
-                reason = "late"  # the first value of each metric is final
-            else:
-                firsts = self._credit(user_id, cell, feeds, value)
-        if request_id is not None:
-            self.users.recorded[request_id, name] = Recorded(user_id, value, reason, firsts)
-        return reason or ""
-
-    def _again(self, seen: Recorded, value: float, key: tuple[str, str], reason: str | None) -> str:
-        """Answer a value whose key came before: a duplicate, or a correction inside the window."""
-        if seen.value == value or seen.reason is not None:
-            return seen.reason or "duplicate"
-        if reason is not None or self._window is None:
-            return reason or "late"  # with window = "request" the first value is final
-        cell = self.users.cells[seen.user_id]
-        for feed in self._feeds[key[1]]:
-            self._correct(seen, cell, feed, value)
-        self.users.recorded[key] = seen._replace(value=value, revision=seen.revision + 1)
-        return ""
-
-    def _credit(self, user_id: str, cell: Cell, feeds: list[Feed], value: float) -> int:
-        """Add a call to the user's outcomes; return bit i if it was their first on measure i."""
-        firsts = 0
-        for index, measure, fixed in feeds:
-            call = measure.call(value) if fixed is None else fixed
-            outcomes = self.users.outcomes[index]
-            before = outcomes.get(user_id)
-            if before is None:
-                firsts |= 1 << index
-                outcomes[user_id] = call
-                old, new = None, call if measure.is_plain else outcome_value(measure, call)
-            elif self._window is None:
-                continue  # the first value of each metric is final
-            else:
-                outcomes[user_id] = after = with_call(before, call)
-                old, new = outcome_value(measure, before), outcome_value(measure, after)
-            origin = self.origins[index]
-            if origin is None:
-                self.origins[index] = origin = new
-            move(cell.sums[index], measure, origin, old, new)
-        return firsts
-
-    def _correct(self, seen: Recorded, cell: Cell, feed: Feed, value: float) -> None:
-        """Move a user's outcome on a measure from a stored call's value to the corrected one."""
-        index, measure, _ = feed
-        outcomes = self.users.outcomes[index]
-        before = outcomes[seen.user_id]
-        first = bool(seen.firsts >> index & 1)
-        after = with_replacement(before, measure.call(seen.value), measure.call(value), is_first=first)
-        outcomes[seen.user_id] = after
-        old, new = outcome_value(measure, before), outcome_value(measure, after)
-        move(cell.sums[index], measure, self.origins[index] or 0.0, old, new)
 
     def _receipt(self, became: Mapping[str, str]) -> Receipt:
         if not any(became.values()):  # the usual receipt is made once
@@ -456,11 +376,3 @@ class Bandit:
             self._now = max(self._now, float(self.clock()))
             return self._now
         return 0.0
-
-
-def _feeds(measures: tuple[Measure, ...]) -> dict[str, list[Feed]]:
-    """Return for each metric the measures that its calls feed."""
-    feeds: dict[str, list[Feed]] = {}
-    for index, measure in enumerate(measures):
-        feeds.setdefault(measure.metric, []).append(Feed(index, measure, None))
-    return feeds

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bandit.bandit import Bandit
+from bandit.epochs import Epoch
 from bandit.errors import InvalidInput, Problem
-from bandit.experiment import parse
+from bandit.experiment import Experiment, parse
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
+from bandit.users import Users
 
 SCHEMA = 1
 
+Fill = Callable[[Users, Sequence[Epoch]], None]
+"""Puts the dumped users into empty `Users`, given the restored epochs."""
 
-def dump(bandit: Bandit) -> str:
-    """Return everything that a bandit knows as JSON text; `load` makes its equal."""
-    users = bandit.users
+
+def dump_text(experiment: Experiment, saved: SavedState, users: Users) -> str:
+    """Return an experiment, its state and its users as JSON text."""
     return json.dumps(
         {
             "schema": SCHEMA,
-            "experiment": bandit.experiment.to_dict(),
-            "state": asdict(bandit.saved_state),
+            "experiment": experiment.to_dict(),
+            "state": asdict(saved),
             "users": [
                 [user, cell.epoch.allocation.epoch, cell.arm, users.since[user]] for user, cell in users.cells.items()
             ],
@@ -33,12 +36,8 @@ def dump(bandit: Bandit) -> str:
     )
 
 
-def load(text: str | bytes, clock: Callable[[], float] | None = None) -> Bandit:
-    """Return the bandit that was dumped; it goes on exactly where that one was.
-
-    Args:
-        text: What `dump` returned.
-        clock: As for `Bandit`; give one if the dumped bandit had one.
+def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
+    """Return what `dump_text` was given; the users as a function that puts them in their place.
 
     Raises:
         InvalidInput: The text is not a dump of this version.
@@ -47,29 +46,26 @@ def load(text: str | bytes, clock: Callable[[], float] | None = None) -> Bandit:
         held = json.loads(text)
         if held["schema"] != SCHEMA:
             raise InvalidInput([Problem("schema", f"received {held['schema']!r}, allowed: {SCHEMA}")])
-        return _loaded(held, clock)
-    except (
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        UnicodeDecodeError,
-        json.JSONDecodeError,
-    ) as error:
+        state = held["state"]
+        epochs = [
+            SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]})
+            for epoch in state["epochs"]
+        ]
+        saved = SavedState(**{**state, "epochs": epochs})
+        return parse(held["experiment"]), saved, _filler(held)
+    except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidInput([Problem("", f"not a dump of an experiment: {error!r}")]) from error
 
 
-def _loaded(held: dict[str, Any], clock: Callable[[], float] | None) -> Bandit:
-    state = held["state"]
-    epochs = [
-        SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]}) for epoch in state["epochs"]
-    ]
-    bandit = Bandit.restored(parse(held["experiment"]), SavedState(**{**state, "epochs": epochs}), clock)
-    users = bandit.users
-    for user, epoch, arm, since in held["users"]:
-        users.cells[user] = bandit.epochs[epoch - 1].cells[arm]
-        users.since[user] = since
-    for outcomes, pairs in zip(users.outcomes, held["outcomes"], strict=True):
-        outcomes.update((user, tuple(y) if isinstance(y, list) else y) for user, y in pairs)
-    users.recorded.update(((request, metric), Recorded(*rest)) for request, metric, *rest in held["recorded"])
-    return bandit
+def _filler(held: dict[str, Any]) -> Fill:
+    assigned, outcomes, recorded = held["users"], held["outcomes"], held["recorded"]
+
+    def fill(users: Users, epochs: Sequence[Epoch]) -> None:
+        for user, epoch, arm, since in assigned:
+            users.cells[user] = epochs[epoch - 1].cells[arm]
+            users.since[user] = since
+        for mine, pairs in zip(users.outcomes, outcomes, strict=True):
+            mine.update((user, tuple(y) if isinstance(y, list) else y) for user, y in pairs)
+        users.recorded.update(((request, metric), Recorded(*rest)) for request, metric, *rest in recorded)
+
+    return fill

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import bandit as engine
-from bandit import Bandit
+from bandit import Bandit, Experiment
 from bandit.errors import (
     BanditError,
     ConflictingReward,
@@ -26,7 +25,7 @@ LATENCY = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max": 1
 HOUR = 3600.0
 
 
-def request_window(**parts: Any) -> engine.Experiment:  # noqa: ANN401
+def request_window(**parts: Any) -> Experiment:  # noqa: ANN401
     return make_experiment(rewards={"window": "request"}, **parts)
 
 
@@ -444,12 +443,12 @@ def test_a_bad_reward_is_refused_with_its_reason_and_changes_nothing(
     goal = NUMERIC | {"range": [1, 5]} if "score" in str(call["metrics"]) else {}
     bandit = Bandit(make_experiment(goal=goal, guardrails=[LATENCY, cost]))
     bandit.choose("user-1")
-    before = engine.dump(bandit)
+    before = bandit.dump()
 
     with pytest.raises(error, match=words):
         bandit.reward(**{"user_id": "user-1"} | call)
 
-    assert engine.dump(bandit) == before
+    assert bandit.dump() == before
 
 
 @pytest.mark.parametrize("user_id", ["", "a\nb", "x" * 201, "\ud800", None, 7, [], b"user"])
@@ -568,19 +567,19 @@ def test_a_loaded_bandit_goes_on_exactly_like_the_dumped_one(
     )
     original = Bandit(experiment, clock)
     drive(original, clock, before)
-    text = engine.dump(original)
+    text = original.dump()
     now = clock.now
 
-    loaded = engine.load(text, clock)
+    loaded = Bandit.load(text, clock)
 
-    assert engine.dump(loaded) == text
+    assert loaded.dump() == text
     expected = drive(original, clock, after)
     clock.now = now
     assert drive(loaded, clock, after) == expected
-    assert engine.dump(loaded) == engine.dump(original)
+    assert loaded.dump() == original.dump()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', "null", '{"schema": 1}', b"\xff"])
 def test_what_is_no_dump_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        engine.load(text)
+        Bandit.load(text)
