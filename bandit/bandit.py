@@ -16,7 +16,7 @@ from bandit.epochs import Assignment, Cell, Epoch
 from bandit.errors import InvalidReward, NoAssignment, Problem, WrongState
 from bandit.experiment import Experiment, check_id
 from bandit.ledger import GOAL, Ledger
-from bandit.measures import FAILED
+from bandit.measures import FAILED, measures_of
 from bandit.report import Report, build_report
 from bandit.rewards import MetricRules, Receipt
 from bandit.saved import SavedEpoch, SavedState, State
@@ -57,10 +57,10 @@ class Bandit:
         self.clock = clock
         self.state: State = "draft"
         self.serve = experiment.control
-        self.timeline = Timeline(experiment, timed=clock is not None)
-        self.measures = self.timeline.measures
-        self.origins = self.timeline.origins
+        self.measures = measures_of(experiment)
         self.users = Users(len(self.measures))
+        self.timeline = Timeline(experiment, self.users.outcomes_of, timed=clock is not None)
+        self.origins = self.timeline.origins
         self.crediting = Crediting(
             self.users, self.measures, self.origins, first_is_final=experiment.window_seconds is None
         )
@@ -142,16 +142,16 @@ class Bandit:
         elif replace:
             raise InvalidReward([Problem("replace", "needs the request_id of the value that it corrects")])
         now = self._time()
+        if now >= self.timeline.alarm:
+            self.timeline.close(now)
         cell = self.users.cells.get(user_id)
         blanket = self._why_not_learned(user_id, cell, served, now)
         became: dict[str, str] = {}
         for name, value in calls.items():
             reason = FAILED if failed and name != FAILED and blanket is None else blanket
             became[name] = self.crediting.take(user_id, cell, name, value, request_id, reason)
-        if now >= self.timeline.alarm or (
-            cell is not None and cell.epoch.ended_at is not None and self._window is None
-        ):
-            self.timeline.close(now)
+        if self._window is None and cell is not None and cell.epoch.ended_at is not None:
+            self.timeline.close(now)  # this may have been the value that the epoch waited for
         return self._receipt(became)
 
     @classmethod
@@ -303,8 +303,7 @@ class Bandit:
             self._renew(now)
         current = timeline.epochs[-1]
         cell = current.cells[arm_at(self._point(user_id), current.ends)]
-        self.users.cells[user_id] = cell
-        self.users.since[user_id] = now
+        self.users.put(user_id, cell, now)
         cell.assigned += 1
         timeline.left -= 1
         return cell.new
@@ -346,6 +345,8 @@ class Bandit:
             check_id(request_id, "request_id")
         if metrics.__class__ is not dict and not isinstance(metrics, Mapping):
             metrics = {self._goal: metrics}
+        if failed not in (None, True, False):
+            raise InvalidReward([Problem("failed", f"received {failed!r}, allowed: True, False or None")])
         values = self.rules.check(metrics)
         if failed or (failed is False and self.crediting.counts(FAILED)):
             values[FAILED] = float(failed)

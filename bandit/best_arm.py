@@ -149,5 +149,6 @@ def _integrate(
         finer = largest(contest.rows(rows), floor[rows], resolution, with_mean)
         probability[rows], mean[rows] = finer.probability, finer.mean
         below[rows] = np.where(has_point[rows], finer.below, 0.0)
+    np.maximum(probability, 0.0, out=probability)  # interpolation may undershoot zero by a rounding error
     total = probability.sum(axis=-1) + below
     return Maximum(probability / total[:, None], below / total, mean)

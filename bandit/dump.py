@@ -45,7 +45,7 @@ def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
     try:
         held = json.loads(text)
         if held["schema"] != SCHEMA:
-            raise InvalidInput([Problem("schema", f"received {held['schema']!r}, allowed: {SCHEMA}")])
+            raise _not_a_dump(f"schema {held['schema']!r}, allowed: {SCHEMA}")
         state = held["state"]
         epochs = [
             SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]})
@@ -53,17 +53,26 @@ def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
         ]
         saved = SavedState(**{**state, "epochs": epochs})
         return parse(held["experiment"]), saved, _filler(held)
-    except (KeyError, IndexError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidInput([Problem("", f"not a dump of an experiment: {error!r}")]) from error
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise _not_a_dump(repr(error)) from error
+
+
+def _not_a_dump(why: str) -> InvalidInput:
+    return InvalidInput([Problem("", f"not a dump of an experiment: {why}")])
 
 
 def _filler(held: dict[str, Any]) -> Fill:
     assigned, outcomes, recorded = held["users"], held["outcomes"], held["recorded"]
 
     def fill(users: Users, epochs: Sequence[Epoch]) -> None:
+        try:
+            put_all(users, epochs)
+        except (IndexError, TypeError, AttributeError, ValueError) as error:
+            raise _not_a_dump(repr(error)) from error
+
+    def put_all(users: Users, epochs: Sequence[Epoch]) -> None:
         for user, epoch, arm, since in assigned:
-            users.cells[user] = epochs[epoch - 1].cells[arm]
-            users.since[user] = since
+            users.put(user, epochs[epoch - 1].cells[arm], since)
         for mine, pairs in zip(users.outcomes, outcomes, strict=True):
             mine.update((user, tuple(y) if isinstance(y, list) else y) for user, y in pairs)
         users.recorded.update(((request, metric), Recorded(*rest)) for request, metric, *rest in recorded)

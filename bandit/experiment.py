@@ -139,7 +139,10 @@ class Experiment(Part):
         Raises:
             UnknownVariant: There is none.
         """
-        index = self._index_of_arm.get(key)
+        try:
+            index = self._index_of_arm.get(key)
+        except TypeError:  # not hashable, so not a string
+            index = None
         if index is None:
             problem = Problem("variant", f"received {received(key)}, allowed: {listed(self.arms)}")
             raise UnknownVariant([problem])

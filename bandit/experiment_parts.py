@@ -42,6 +42,13 @@ def refuse(field: str, message: str) -> NoReturn:
     raise InvalidExperiment([Problem(field, message)])
 
 
+LARGEST_VALUE = 1e15
+"""Values of metrics beyond ±1e15 are refused: their third powers would drown every other user's."""
+
+SMALLEST_LIMIT = 1e-15
+"""Limits on a mean are at least this: an outcome is measured against them as a ratio."""
+
+
 def must(test: Callable[[Any], bool], allowed: str) -> AfterValidator:
     """A check of one value, with the words that say what is allowed."""
 
@@ -84,6 +91,10 @@ Id = Annotated[str, AfterValidator(lambda value: check_id(value, ""))]
 Key = Annotated[str, AfterValidator(lambda value: check_key(value, ""))]
 Duration = Annotated[str, BeforeValidator(_duration)]
 Listed = BeforeValidator(_listed)
+Value = Annotated[float, must(lambda x: abs(x) <= LARGEST_VALUE, "a number from -1e15 to 1e15")]
+PositiveValue = Annotated[
+    float, must(lambda x: SMALLEST_LIMIT <= x <= LARGEST_VALUE, "a number above 0, from 1e-15 to 1e15")
+]
 Share = Annotated[float, must(lambda x: 0 <= x <= 1, "a number from 0 to 1")]
 NotNegative = Annotated[float, must(lambda x: x >= 0, "a number of 0 or more")]
 Positive = Annotated[float, must(lambda x: x > 0, "a number above 0")]
@@ -153,9 +164,9 @@ class Goal(Part):
     better: Literal["higher", "lower"] = "higher"
     per_user: PerUser = "mean"
     mde: Positive = 0.05
-    range: Annotated[tuple[float, float], BeforeValidator(_pair)] | None = None
-    cap: float | None = None
-    baseline: float | None = None
+    range: Annotated[tuple[Value, Value], BeforeValidator(_pair)] | None = None
+    cap: Value | None = None
+    baseline: Value | None = None
 
     @field_validator("metric")
     @classmethod
@@ -228,8 +239,8 @@ class Guardrail(Part):
     quantile: InsideUnit | None = None
     per_user: PerUser = "mean"
     max_increase: NotNegative | None = None
-    max: float | None = None
-    cap: Positive | None = None
+    max: Value | None = None
+    cap: PositiveValue | None = None
     tolerance: NotNegative = 0.0
 
     @property
@@ -278,8 +289,8 @@ class Guardrail(Part):
             refuse("", f"received {limit:g} beside max_increase, allowed: exactly one of the two")
         if kind == "binary" and not 0 < limit < 1:
             refuse("", f"received {limit:g}, allowed for a binary guardrail: a share above 0 and below 1")
-        if kind == "numeric" and "quantile" in info.data and not of_quantile and limit <= 0:
-            refuse("", f"received {limit:g}, allowed for a mean: a number above 0")
+        if kind == "numeric" and "quantile" in info.data and not of_quantile and limit < SMALLEST_LIMIT:
+            refuse("", f"received {limit:g}, allowed for a mean: a number above 0 ({SMALLEST_LIMIT:g} or more)")
         return limit
 
     @field_validator("cap")

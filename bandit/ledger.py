@@ -5,7 +5,8 @@ Ledgers add: those of two processes, or of two stretches of time, make the ledge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -32,6 +33,18 @@ def move(row: list[float], measure: Measure, origin: float, old: float | None, n
         _put(row, measure, origin, old, -1.0)
     if new is not None:
         _put(row, measure, origin, new, 1.0)
+
+
+def exact_row(measure: Measure, origin: float, outcomes: Iterable[float]) -> list[float]:
+    """Return the sums over final outcomes, the same to the last bit in whatever order they came.
+
+    Args:
+        measure: The row's measure.
+        origin: Its origin.
+        outcomes: One final outcome per user.
+    """
+    terms = [measure.transforms(y, origin) for y in outcomes]
+    return [math.fsum(column) for column in zip(*terms, strict=True)] if terms else [0.0] * measure.width
 
 
 def _put(row: list[float], measure: Measure, origin: float, y: float, sign: float) -> None:

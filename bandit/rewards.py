@@ -10,10 +10,8 @@ import numpy as np
 
 from bandit.errors import InvalidReward, Problem
 from bandit.experiment import Experiment
+from bandit.experiment_parts import LARGEST_VALUE
 from bandit.measures import FAILED, metric_bounds, metric_kinds
-
-LARGEST = 1e15
-"""Values beyond ±1e15 are refused: their third powers would drown every other user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class MetricRules:
         self._bounds: dict[str, tuple[float, float] | None] = {}  # None: binary
         for metric, kind in metric_kinds(experiment).items():
             low, high = metric_bounds(experiment, metric)
-            self._bounds[metric] = None if kind == "binary" else (max(low, -LARGEST), min(high, LARGEST))
+            self._bounds[metric] = None if kind == "binary" else (max(low, -LARGEST_VALUE), min(high, LARGEST_VALUE))
 
     @property
     def names(self) -> tuple[str, ...]:

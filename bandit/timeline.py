@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 
 from bandit.allocation import Allocation, batch_size
 from bandit.engine import allocate, learn
-from bandit.epochs import Epoch, ledger_of
+from bandit.epochs import Cell, Epoch, ledger_of
 from bandit.experiment import Experiment
 from bandit.learning import Totals, totals_of
-from bandit.ledger import GOAL, Ledger
+from bandit.ledger import GOAL, Ledger, exact_row
 from bandit.measures import first_origin, measures_of
+from bandit.outcomes import Outcome, outcome_value
 
 NEVER = float("inf")
 
@@ -20,6 +23,7 @@ class Timeline:
 
     Args:
         experiment: Declares windows, batches and the policy.
+        outcomes_of: Says, for a cell that closes, every (measure, outcome state) of its users.
         timed: Whether there is a clock. Without one an epoch closes when it ends.
 
     Attributes:
@@ -32,7 +36,10 @@ class Timeline:
         frozen: Nothing closes any more: outcomes of open epochs were cut short.
     """
 
-    def __init__(self, experiment: Experiment, *, timed: bool) -> None:
+    def __init__(
+        self, experiment: Experiment, outcomes_of: Callable[[Cell], Iterable[tuple[int, Outcome]]], *, timed: bool
+    ) -> None:
+        self.outcomes_of = outcomes_of
         self.measures = measures_of(experiment)
         self.origins = [first_origin(experiment, measure) for measure in range(len(self.measures))]
         self.epochs: list[Epoch] = []
@@ -95,6 +102,7 @@ class Timeline:
         for epoch in self.epochs[self.closed :]:
             if epoch.ended_at is not None and epoch.closed_at is None and self._is_over(epoch, epoch.ended_at, now):
                 epoch.closed_at = now
+                self._settle(epoch)
         if self.closed < len(self.epochs) and self.epochs[self.closed].closed_at is not None:
             self._fold()
             self._set_alarm()
@@ -118,6 +126,15 @@ class Timeline:
         if self._window is not None:
             return now > ended_at + self._window
         return epoch.answered or now > ended_at + self._experiment.request_timeout_seconds
+
+    def _settle(self, epoch: Epoch) -> None:
+        """Sum the now final outcomes of an epoch afresh, so that what was moved by difference leaves no rounding."""
+        for cell in epoch.cells:
+            outcomes: list[list[float]] = [[] for _ in self.measures]
+            for slot, outcome in self.outcomes_of(cell):
+                outcomes[slot].append(outcome_value(self.measures[slot], outcome))
+            for slot, measure in enumerate(self.measures):
+                cell.sums[slot] = exact_row(measure, self.origins[slot] or 0.0, outcomes[slot])
 
     def _fold(self, upto: int | None = None) -> None:
         """Learn from closed epochs strictly in order, up to the first one that is not closed."""

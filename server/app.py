@@ -18,11 +18,9 @@ import bandit
 from bandit import BanditError, Experiment, Problem
 from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, document, problems
-from server.errors import ExperimentExists
 from server.front import Front
 from server.guard import Guard
 from server.hot import CHOOSE_SECONDS, LARGEST_BODY, Hot
-from server.operations import Move
 from server.problems import Answer, answer_to, problem
 from server.routes import Service, routes
 from server.store import Store
@@ -31,6 +29,31 @@ from server.writer import Writer
 ABOUT = """Chooses a variant for each user and moves traffic toward better ones.
 
 An application calls `POST /choose` for the variant a user gets and `POST /reward` with what happened."""
+
+
+CHOOSE = """The variant to serve, the same at every call. `reason` says how it came about:
+
+- `new`: drawn now, with probability `propensity`.
+- `sticky`: drawn at an earlier call.
+- `not_enrolled`: control, not counted: the user is outside the exposure, or has no variant and the experiment is not
+  running.
+- `stopped`: what everybody gets after the end.
+- `fallback`: control, not stored, because the store did not answer in time."""
+
+REWARD = """Values count once per (experiment, request_id, metric), so a call can be repeated. Call `/choose` first.
+
+`failed: true` is the worst value of a binary goal and above every limit on a quantile; it voids the other metrics of
+the call.
+
+Each metric is in one of `accepted`, `duplicate` (came before), `late` (after the user's window) and `ignored`, which
+says why a value counts for nobody; sending it again cannot change that:
+
+- `draft`, `paused`: the user has no variant, and the experiment is not running.
+- `stopped`: the experiment is over.
+- `not_enrolled`: the user is outside the exposure.
+- `other_variant`: `variant` is not the user's.
+- `failed`: void, because the call failed.
+- `unused`: a failure that no measure of this experiment feels."""
 
 
 def create_app(
@@ -64,7 +87,7 @@ def create_app(
         writer.start()
         try:
             for experiment in experiments:
-                say(await _seed(service, experiment))
+                say(await service.seed(experiment))
             gc.collect()
             gc.freeze()  # what is there now stays; the collector need not look at it again
             yield
@@ -82,43 +105,21 @@ def create_app(
     return Front(app, hot, Guard(loopback=loopback))
 
 
-async def _seed(service: Service, experiment: Experiment) -> str:
-    """Create and start an experiment unless it is stored; return what was done."""
-    views = service.writer.views
-    if experiment.key not in views:
-        try:
-            await service.create(experiment)
-        except ExperimentExists:  # another process on this file was a moment earlier
-            await service.look(experiment.key)
-        else:
-            await service.move(Move(experiment.key, "start"))
-            return f"experiment '{experiment.key}' created and started"
-    view = views[experiment.key]
-    stored = view.experiment
-    same = experiment if experiment.salt is not None or stored.salt is None else experiment.with_salt(stored.salt)
-    if same == stored:
-        return f"experiment '{experiment.key}' goes on ({view.state})"
-    return (
-        f"experiment '{experiment.key}' is stored with another definition and goes on with the stored one "
-        f"({view.state}); give the new one another key"
-    )
-
-
 def _add_hot_paths(app: FastAPI, hot: Hot) -> None:
     """Put the hot calls into the document; `Front` answers them before they would come here."""
     about = (
-        ("/choose", "ChooseRequest", "ChooseAnswer", "Which variant does a user get?", problems(404)),
-        ("/reward", "RewardRequest", "RewardAnswer", "What happened to a user", problems(404, 409)),
+        ("/choose", "ChooseRequest", "ChooseAnswer", "Which variant does a user get?", CHOOSE, problems(404)),
+        ("/reward", "RewardRequest", "RewardAnswer", "What happened to a user", REWARD, problems(404, 409)),
     )
 
     async def answer(request: Request) -> Response:
         body = await read_body(request.scope, request.receive, LARGEST_BODY)
         return _response(await hot.answer(request.url.path, body))
 
-    for path, asks, answers, summary, errors in about:
+    for path, asks, answers, summary, description, errors in about:
         app.add_api_route(
-            path, answer, methods=["POST"], summary=summary, name=path[1:], operation_id=path[1:],
-            responses={**RESPONSES, **errors, **answer_of(answers)}, openapi_extra=body_of(asks),
+            path, answer, methods=["POST"], summary=summary, description=description, name=path[1:],
+            operation_id=path[1:], responses={**RESPONSES, **errors, **answer_of(answers)}, openapi_extra=body_of(asks),
         )  # fmt: skip
 
 

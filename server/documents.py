@@ -8,6 +8,8 @@ import msgspec
 from fastapi import FastAPI
 
 from bandit import Experiment
+from server import answers
+from server.examples import BODIES
 from server.messages import ALL
 from server.problems import MEDIA_TYPE, SCHEMA
 
@@ -36,15 +38,15 @@ RESPONSES = problems(400, 403, 413, 415, 422, 503)
 
 
 def body_of(name: str, *, required: bool = True) -> dict[str, Any]:
-    """Return the documentation of a JSON body of a named schema."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
-    return {"requestBody": {"required": required, "content": content}}
+    """Return the documentation of a JSON body of a named schema, with its examples."""
+    content = {"schema": {"$ref": _REF.format(name=name)}, "examples": BODIES[name]}
+    return {"requestBody": {"required": required, "content": {"application/json": content}}}
 
 
-def answer_of(name: str) -> dict[int | str, dict[str, Any]]:
-    """Return the documentation of a 200 with a named schema."""
+def answer_of(name: str, status: int = 200, description: str = "Done") -> dict[int | str, dict[str, Any]]:
+    """Return the documentation of a success with a named schema."""
     content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
-    return {200: {"description": "Done", "content": content}}
+    return {status: {"description": description, "content": content}}
 
 
 def document(app: FastAPI) -> None:
@@ -55,7 +57,7 @@ def document(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = plain()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-            _, messages = msgspec.json.schema_components(ALL, ref_template=_REF)
+            _, messages = msgspec.json.schema_components((*ALL, *answers.ALL), ref_template=_REF)
             experiment = Experiment.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(experiment.pop("$defs", {}))
             schemas.update(messages, Experiment=experiment, Problem=SCHEMA)

@@ -23,6 +23,13 @@ class StoreUnavailable(BanditError):
     """The store cannot take this now; the same request may succeed a moment later."""
 
 
+class Unreadable(StoreUnavailable):
+    """The rows of one experiment cannot be loaded."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"experiment {key[:200]!r} cannot be loaded from the store; the server's log says why")
+
+
 class StoreProblem(BanditError):
     """The file given as a store cannot be one."""
 

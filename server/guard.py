@@ -50,7 +50,7 @@ class Guard:
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine's loopback."""
-    if host == "localhost":
+    if host.lower() == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -20,7 +20,7 @@ from server.live import Reward
 from server.messages import ChooseRequest, RewardAnswer, RewardRequest, decode
 from server.operations import Choose, Count
 from server.problems import Answer, answer_to, problem
-from server.views import View
+from server.views import Tail, View
 from server.writer import Writer
 
 LARGEST_BODY = 64 * 1024
@@ -85,9 +85,9 @@ class Hot:
         tail = None if view is None else view.known(check_id(user_id, "user_id"))
         if tail is None:
             tail = await self._ask(asked.experiment, user_id)
-        return b'{"request_id":%b,"user_id":%b,%b' % (_encode(request_id), _encode(user_id), tail)
+        return b'{"request_id":%b,"user_id":%b,%b%b' % (_encode(request_id), _encode(user_id), *tail)
 
-    async def _ask(self, key: str, user_id: str) -> bytes:
+    async def _ask(self, key: str, user_id: str) -> Tail:
         """Return the answer of the writer, or control if it has none in time."""
         check_id(user_id, "user_id")
         try:

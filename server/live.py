@@ -6,31 +6,39 @@ Only the writer thread touches these objects, and only inside a transaction.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
-from bandit.measures import FAILED
+from bandit.measures import FAILED, N
 from bandit.outcomes import Outcome
 from server.store import Changes, Store, Stored
 
 
 class Clock:
-    """A clock that never runs backwards and remembers what it last said.
+    """A clock that never runs backwards, never stands, and remembers what it last said.
+
+    While the time lies behind what was said before, because the wall clock was set back after it had been wrong, it
+    goes on by the monotonic clock: windows have to end all the same.
 
     Args:
         time: Seconds since 1970.
+        monotonic: Seconds of a clock that nobody sets.
         latest: Where it stands at least.
     """
 
-    def __init__(self, time: Callable[[], float], latest: float | None) -> None:
+    def __init__(self, time: Callable[[], float], monotonic: Callable[[], float], latest: float | None = None) -> None:
         self._time = time
+        self._monotonic = monotonic
+        self._read_at = monotonic()
         self.latest = float("-inf") if latest is None else latest
 
     def __call__(self) -> float:
         """Return the time."""
-        self.latest = max(self.latest, self._time())
+        read_at = self._monotonic()
+        self.latest = max(self._time(), self.latest + (read_at - self._read_at))
+        self._read_at = read_at
         return self.latest
 
 
@@ -54,42 +62,45 @@ class Live:
 
     Args:
         stored: What the store holds.
+        store: Where that and the users are.
         time: Seconds since 1970.
+        monotonic: Seconds of a clock that nobody sets.
     """
 
-    def __init__(self, stored: Stored, time: Callable[[], float]) -> None:
+    def __init__(self, stored: Stored, store: Store, time: Callable[[], float], monotonic: Callable[[], float]) -> None:
+        self.store = store
         self.id = stored.id
         self.version = stored.version
         self.started_at, self.stopped_at = stored.started_at, stored.stopped_at
-        self.clock = Clock(time, stored.saved.now)
+        self.clock = Clock(time, monotonic, stored.saved.now)
         self.bandit = Bandit.restored(stored.experiment, stored.saved, clock=self.clock)
+        self.bandit.timeline.outcomes_of = self._outcomes_of
         self.quiet_until = 0.0  # a tick that found nothing to do is not repeated before
         self._mark()
         self.forget()
 
     # Users at hand
 
-    def recall(self, store: Store, users: Iterable[str], rewarded: Iterable[str], requests: Iterable[str]) -> None:
+    def recall(self, users: Iterable[str], rewarded: Iterable[str], requests: Iterable[str]) -> None:
         """Load what is stored of these users and requests.
 
         Args:
-            store: Where it is.
             users: Everybody at hand.
-            rewarded: Those users whose outcomes may change.
+            rewarded: Those users whose outcomes may change or are asked for.
             requests: Request ids at hand.
         """
         held, epochs = self.bandit.users, self.bandit.epochs
         for user in users:
-            row = store.assignment(self.id, user)
+            row = self.store.assignment(self.id, user)
             if row is not None:
                 epoch, arm, held.since[user] = row
                 held.cells[user] = epochs[epoch - 1].cells[arm]
         for user in rewarded:
-            for measure, outcome in store.outcomes(self.id, user):
+            for measure, outcome in self.store.outcomes(self.id, user):
                 held.outcomes[measure][user] = outcome
                 self._loaded[measure, user] = outcome
         for request in requests:
-            for metric, recorded in store.recorded(self.id, request):
+            for metric, recorded in self.store.recorded(self.id, request):
                 held.recorded[request, metric] = recorded
 
     def forget(self) -> None:
@@ -99,6 +110,17 @@ class Live:
         self._new: list[str] = []
         self._rewarded: dict[str, None] = {}
         self._rows: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = []
+
+    def _outcomes_of(self, cell: Cell) -> Iterator[tuple[int, Outcome]]:
+        """Yield (measure, outcome state) of every user of a cell: as stored, but those at hand as they are now."""
+        users = self.bandit.users
+        for user, measure, outcome in self.store.outcomes_of_cell(self.id, *_place(cell)):
+            if user not in users.outcomes[measure]:
+                yield measure, outcome
+        for measure, outcomes in enumerate(users.outcomes):
+            for user, outcome in outcomes.items():
+                if users.cells.get(user) is cell:
+                    yield measure, outcome
 
     # What is asked of it
 
@@ -142,8 +164,9 @@ class Live:
         if self.stopped_at is None:
             self.stopped_at = self.clock()
 
-    def due(self, now: float) -> bool:
+    def due(self) -> bool:
         """Whether a tick may find something to do."""
+        now = self.clock()
         return self.bandit.alarm <= now and now >= self.quiet_until and not self.bandit.truncated
 
     # What has to be written
@@ -192,7 +215,16 @@ class Live:
                     calls = (1, outcome, outcome) if isinstance(outcome, float) else outcome
                     changes.outcomes.append((user, measure, *calls))
                     summed[users.cells[user], measure] = None
+        for cell in self._settled():
+            summed |= {(cell, measure): None for measure, row in enumerate(cell.sums) if row[N]}
         changes.sums = [(*_place(cell), measure, cell.sums[measure]) for cell, measure in summed]
+
+    def _settled(self) -> list[Cell]:
+        """Return the cells of the epochs that closed since `_mark`: the engine has summed them afresh."""
+        were_closed = [closed_at is not None for _, closed_at in self._times]
+        were_closed += [False] * (len(self.bandit.epochs) - self._n_epochs)
+        epochs = zip(self.bandit.epochs[self._first_open :], were_closed, strict=True)
+        return [cell for epoch, before in epochs if epoch.closed_at is not None and not before for cell in epoch.cells]
 
     def _row(self) -> tuple[object, ...]:
         bandit = self.bandit

@@ -57,17 +57,27 @@ class RewardRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ]
     metrics: dict[str, Value] = {}
     variant: Annotated[str | None, msgspec.Meta(description="the variant that was really served")] = None
-    failed: Annotated[bool | None, msgspec.Meta(description="whether the call failed (time-out, crash)")] = None
+    failed: Annotated[
+        bool | None, msgspec.Meta(description="the call failed (time-out, crash); true voids its other metrics")
+    ] = None
     replace: Annotated[bool, msgspec.Meta(description="correct an earlier value inside the window")] = False
+
+
+Ignored = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={"enum": ["draft", "paused", "stopped", "not_enrolled", "other_variant", "failed", "unused"]}
+    ),
+]
 
 
 class RewardAnswer(msgspec.Struct, kw_only=True):
     """What became of each metric."""
 
-    accepted: list[str]
-    duplicate: list[str]
-    late: list[str]
-    ignored: dict[str, str]
+    accepted: Annotated[list[str], msgspec.Meta(description="stored and counted")]
+    duplicate: Annotated[list[str], msgspec.Meta(description="came before; nothing changed")]
+    late: Annotated[list[str], msgspec.Meta(description="after the user's window; stored, not learned")]
+    ignored: Annotated[dict[str, Ignored], msgspec.Meta(description="stored, counted for nobody: reason by metric")]
 
 
 class StopRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +96,7 @@ class MoveAnswer(msgspec.Struct, kw_only=True):
 
     key: str
     state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["draft", "running", "paused", "stopped"]})]
+    serve: Annotated[str | None, msgspec.Meta(description="what everybody gets after a stop; null before")]
     notes: list[str]
 
 

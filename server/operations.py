@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from bandit import Assignment, Bandit, Experiment, Receipt
+from bandit import Assignment, Bandit, Experiment, InvalidInput, Problem, Receipt, UnknownVariant
 from server.errors import ExperimentExists, UnknownExperiment
 from server.live import Live, Reward
 from server.store import Store
@@ -24,7 +24,11 @@ class Desk(Protocol):
         """The clock."""
 
     def live(self, key: str) -> Live | None:
-        """Return an experiment as it is in this transaction, None if there is none."""
+        """Return an experiment as it is in this transaction, None if there is none.
+
+        Raises:
+            Unreadable: Its rows cannot be loaded.
+        """
 
 
 class Operation(Protocol):
@@ -93,6 +97,46 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
+class Seed:
+    """An experiment of a file that was named at the start of the server: to be served from now on.
+
+    Attributes:
+        experiment: With a salt; stored if there is none of its key.
+        declared: As the file has it.
+    """
+
+    experiment: Experiment
+    declared: Experiment
+    user_id: None = None
+
+    @property
+    def key(self) -> str:
+        """Key of the experiment."""
+        return self.experiment.key
+
+    def run(self, desk: Desk) -> str:
+        """Create and start it in this one transaction unless it is stored; return what was done."""
+        live = desk.live(self.key)
+        if live is None:
+            Create(self.experiment).run(desk)
+            _existing(desk, self.key).start()
+            return f"experiment '{self.key}' created and started"
+        stored, state = live.bandit.experiment, live.bandit.state
+        same = self.declared
+        if same.salt is None and stored.salt is not None:
+            same = same.with_salt(stored.salt)
+        if same != stored:
+            return (
+                f"experiment '{self.key}' is stored with another definition and goes on with the stored one "
+                f"({state}); give the new one another key"
+            )
+        if state == "draft":
+            live.start()
+            return f"experiment '{self.key}' was stored as a draft and is started now"
+        return f"experiment '{self.key}' goes on ({state})"
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """Start, pause or stop."""
 
@@ -102,16 +146,20 @@ class Move:
     now: bool = False
     user_id: None = None
 
-    def run(self, desk: Desk) -> str:
-        """Return the new state."""
+    def run(self, desk: Desk) -> tuple[str, str | None]:
+        """Return the new state, and the variant that everybody gets after a stop."""
         live = _existing(desk, self.key)
         if self.action == "stop":
-            live.stop(self.serve, now=self.now)
+            try:
+                live.stop(self.serve, now=self.now)
+            except UnknownVariant as error:  # under the name that the field has in the request
+                raise InvalidInput([Problem("serve", problem.message) for problem in error.problems]) from error
         elif self.action == "start":
             live.start()
         else:
             live.bandit.pause()
-        return live.bandit.state
+        bandit = live.bandit
+        return bandit.state, bandit.experiment.arms[bandit.serve] if bandit.state == "stopped" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +174,7 @@ class Tick:
         live = desk.live(self.key)
         if live is not None:
             live.bandit.tick()
-            live.quiet_until = desk.time() + 10.0  # taken back if the tick changed something
+            live.quiet_until = live.clock() + 10.0  # taken back if the tick changed something
 
 
 def _existing(desk: Desk, key: str) -> Live:

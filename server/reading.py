@@ -18,7 +18,7 @@ from bandit import Bandit, Experiment, Report
 from bandit.experiment import notes
 from bandit.ids import check_id
 from bandit.outcomes import outcome_value
-from server.errors import StoreUnavailable, UnknownExperiment
+from server.errors import StoreUnavailable, UnknownExperiment, Unreadable
 from server.schema import connect_read_only
 from server.store import Stored, load
 
@@ -35,7 +35,7 @@ def listing(path: Path) -> list[dict[str, Any]]:
         {
             "key": key,
             "state": state,
-            "goal": json.loads(definition)["goal"]["metric"],
+            "goal": _goal(definition),
             "users": users.get(number, 0),
             "created_at": moment(at),
         }
@@ -50,8 +50,7 @@ def description(path: Path, key: str) -> dict[str, Any]:
         UnknownExperiment: There is none with this key.
     """
     with _snapshot(path) as db:
-        stored = _stored(db, key)
-    bandit = Bandit.restored(stored.experiment, stored.saved)
+        stored, bandit = _stored(db, key)
     current = bandit.allocation
     return {
         **declared(stored.experiment),
@@ -85,18 +84,17 @@ def report(path: Path, key: str) -> Report:
         UnknownExperiment: There is none with this key.
     """
     with _snapshot(path) as db:
-        stored = _stored(db, key)
-    return Bandit.restored(stored.experiment, stored.saved).report()
+        _, bandit = _stored(db, key)
+    return bandit.report()
 
 
-def story(path: Path, key: str, user_id: str, now: float) -> dict[str, Any]:
+def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
     """Return why a user got their variant, and what was stored of them.
 
     Args:
         path: The store.
         key: The experiment.
         user_id: Whose story.
-        now: Seconds since 1970.
 
     Raises:
         UnknownExperiment: There is none with this key.
@@ -104,7 +102,7 @@ def story(path: Path, key: str, user_id: str, now: float) -> dict[str, Any]:
     """
     check_id(user_id, "user_id")
     with _snapshot(path) as db:
-        stored = _stored(db, key)
+        stored, bandit = _stored(db, key)
         assignment = db.execute(
             "SELECT epoch, arm, at FROM assignments WHERE experiment = ? AND user_id = ?", (stored.id, user_id)
         ).fetchone()
@@ -117,7 +115,6 @@ def story(path: Path, key: str, user_id: str, now: float) -> dict[str, Any]:
             " WHERE experiment = ? AND user_id = ? ORDER BY at, request_id, metric, revision LIMIT ?",
             (stored.id, user_id, _MOST_ROWS),
         ).fetchall()
-    bandit = Bandit.restored(stored.experiment, stored.saved, clock=lambda: now)
     return {
         "experiment": key,
         "user_id": user_id,
@@ -154,11 +151,23 @@ def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreUnavailable(f"the store cannot be read now: {error}") from error
 
 
-def _stored(db: sqlite3.Connection, key: str) -> Stored:
-    stored = load(db, key)
-    if stored is None:
-        raise UnknownExperiment(key)
-    return stored
+def _stored(db: sqlite3.Connection, key: str) -> tuple[Stored, Bandit]:
+    try:
+        stored = load(db, key)
+        if stored is not None:
+            return stored, Bandit.restored(stored.experiment, stored.saved)
+    except sqlite3.OperationalError:  # the store as a whole
+        raise
+    except Exception as error:
+        raise Unreadable(key) from error
+    raise UnknownExperiment(key)
+
+
+def _goal(definition: str) -> str | None:
+    try:
+        return str(json.loads(definition)["goal"]["metric"])
+    except (ValueError, LookupError, TypeError):  # one bad row must not hide the others
+        return None
 
 
 def _by_arm(experiment: Experiment, values: tuple[float, ...]) -> dict[str, float]:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathPart
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from bandit import Experiment, InvalidExperiment, InvalidInput, Problem, markdown, parse_json
 from bandit.experiment import notes
 from bandit.wording import unknown_name
-from server import pages, reading
+from server import examples, pages, reading
 from server.body import read_body
-from server.documents import RESPONSES, body_of, problems
-from server.errors import ExperimentExists, StoreUnavailable
+from server.documents import RESPONSES, answer_of, body_of, problems
+from server.errors import ExperimentExists, StoreUnavailable, Unreadable
 from server.messages import EmptyRequest, MoveAnswer, StopRequest, decode, not_json
-from server.operations import Create, Move, Tick
+from server.operations import Create, Move, Seed
 from server.writer import Writer
 
 LARGEST_BODY = 1_000_000
@@ -31,6 +31,9 @@ LARGEST_BODY = 1_000_000
 
 ADMIN_SECONDS = 10.0
 """How long a change of an experiment waits for the store."""
+
+Key = Annotated[str, PathPart(description="key of the experiment", openapi_examples=examples.KEY)]
+UserId = Annotated[str, PathPart(openapi_examples=examples.USER)]
 
 _T = TypeVar("_T")
 
@@ -55,13 +58,16 @@ class Service:
         """Store a new experiment as a draft, with a salt."""
         await self.writer.ask(Create(salted(experiment)), ADMIN_SECONDS)
 
-    async def move(self, move: Move) -> str:
-        """Start, pause or stop; return the new state."""
-        return str(await self.writer.ask(move, ADMIN_SECONDS))
+    async def move(self, move: Move) -> tuple[str, str | None]:
+        """Start, pause or stop; return the new state, and the variant that everybody gets after a stop."""
+        return cast("tuple[str, str | None]", await self.writer.ask(move, ADMIN_SECONDS))
 
-    async def look(self, key: str) -> None:
-        """Let the writer see an experiment that another process may have stored."""
-        await self.writer.ask(Tick(key), ADMIN_SECONDS)
+    async def seed(self, experiment: Experiment) -> str:
+        """Create and start an experiment unless it is stored; return what was done."""
+        try:
+            return str(await self.writer.ask(Seed(salted(experiment), experiment), ADMIN_SECONDS))
+        except Unreadable as error:  # the others are served all the same
+            return str(error)
 
 
 def salted(experiment: Experiment) -> Experiment:
@@ -81,8 +87,12 @@ def routes(service: Service) -> APIRouter:
 
 def _add_experiments(router: APIRouter, service: Service) -> None:
     @router.post(
-        "/experiments", status_code=201, responses=problems(409), openapi_extra=body_of("Experiment"),
+        "/experiments", status_code=201, openapi_extra=body_of("Experiment"),
         summary="Create an experiment",
+        responses={
+            **problems(409), **answer_of("ExperimentAnswer", 201, "Stored as a draft"),
+            **answer_of("DryRunAnswer", 200, "Right, with dry_run; nothing was stored"),
+        },
     )  # fmt: skip
     async def create(request: Request, dry_run: bool = False) -> Response:
         """Store a new experiment as a draft; with `dry_run` only say whether it is right, and store nothing."""
@@ -98,23 +108,30 @@ def _add_experiments(router: APIRouter, service: Service) -> None:
         location = f"/experiments/{quote(experiment.key, safe='')}"
         return JSONResponse(content, 201, {"Location": location})
 
-    @router.get("/experiments", summary="List experiments")
+    @router.get("/experiments", responses=answer_of("ExperimentsAnswer"), summary="List experiments")
     async def experiments() -> Response:
         """All experiments, the oldest first."""
         return JSONResponse({"experiments": await service.read(reading.listing)})
 
-    @router.get("/experiments/{key}", responses=problems(404), summary="Read an experiment")
-    async def experiment(key: str) -> Response:
+    @router.get(
+        "/experiments/{key}", responses={**problems(404), **answer_of("ExperimentAnswer")},
+        summary="Read an experiment",
+    )  # fmt: skip
+    async def experiment(key: Key) -> Response:
         """Definition, state, current allocation, notes."""
         return JSONResponse(await service.read(reading.description, key))
 
-    @router.get("/experiments/{key}/users/{user_id:path}", responses=problems(404), summary="Why this variant?")
-    async def user(key: str, user_id: str) -> Response:
+    @router.get(
+        "/experiments/{key}/users/{user_id:path}", responses={**problems(404), **answer_of("UserAnswer")},
+        summary="Why this variant?",
+    )  # fmt: skip
+    async def user(key: Key, user_id: UserId) -> Response:
         """Why this user got this variant, and what is stored of them."""
-        return JSONResponse(await service.read(reading.story, key, user_id, time.time()))
+        return JSONResponse(await service.read(reading.story, key, user_id))
 
 
 def _add_moves(router: APIRouter, service: Service) -> None:
+    moves = {**problems(404, 409), **answer_of("MoveAnswer")}
     stop_decoder, empty_decoder = msgspec.json.Decoder(StopRequest), msgspec.json.Decoder(EmptyRequest)
 
     async def moved(request: Request, key: str, action: str) -> Response:
@@ -125,33 +142,34 @@ def _add_moves(router: APIRouter, service: Service) -> None:
             how = decode(body, stop_decoder)
         elif body:
             decode(body, empty_decoder)
-        state = await service.move(Move(key, action, how.serve, how.now))
+        state, serve = await service.move(Move(key, action, how.serve, how.now))
         declared = service.writer.views[key].experiment
-        answer = MoveAnswer(key=key, state=state, notes=list(notes(declared)))
+        answer = MoveAnswer(key=key, state=state, serve=serve, notes=list(notes(declared)))
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    @router.post("/experiments/{key}/start", responses=problems(404, 409), summary="Let new users in")
-    async def start(request: Request, key: str) -> Response:
+    @router.post("/experiments/{key}/start", responses=moves, summary="Let new users in")
+    async def start(request: Request, key: Key) -> Response:
         """Draft or paused to running; repeated calls change nothing."""
         return await moved(request, key, "start")
 
-    @router.post("/experiments/{key}/pause", responses=problems(404, 409), summary="Let no new users in")
-    async def pause(request: Request, key: str) -> Response:
+    @router.post("/experiments/{key}/pause", responses=moves, summary="Let no new users in")
+    async def pause(request: Request, key: Key) -> Response:
         """Known users keep their variant and their rewards count; new ones get control and are not stored."""
         return await moved(request, key, "pause")
 
     @router.post(
-        "/experiments/{key}/stop", responses=problems(404), openapi_extra=body_of("StopRequest", required=False),
+        "/experiments/{key}/stop", responses={**problems(404), **answer_of("MoveAnswer")},
+        openapi_extra=body_of("StopRequest", required=False),
         summary="End an experiment",
     )  # fmt: skip
-    async def stop(request: Request, key: str) -> Response:
+    async def stop(request: Request, key: Key) -> Response:
         """No new users; afterwards everyone gets `serve`. Repeated calls change nothing."""
         return await moved(request, key, "stop")
 
 
 def _add_reports(router: APIRouter, service: Service) -> None:
-    @router.get("/experiments/{key}/report", responses=problems(404), summary="Report")
-    async def report(request: Request, key: str, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
+    @router.get("/experiments/{key}/report", responses={**problems(404), **answer_of("ReportAnswer")}, summary="Report")
+    async def report(request: Request, key: Key, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
         """What the experiment says now, as JSON or as Markdown for people."""
         _only(request.query_params, "format")
         if format == "md":
@@ -166,18 +184,24 @@ def _add_reports(router: APIRouter, service: Service) -> None:
 
 
 def _add_health(router: APIRouter, service: Service) -> None:
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", summary="Is the process alive?")
     async def healthz() -> Response:
         """Always 200."""
         return JSONResponse({"status": "ok"})
 
-    @router.get("/readyz", responses=problems(503), summary="Can it serve?")
+    @router.head("/readyz", include_in_schema=False)
+    @router.get("/readyz", responses={**problems(503), **answer_of("ReadyAnswer")}, summary="Can it serve?")
     async def readyz() -> Response:
-        """200 if the store can be read and the writer takes requests."""
+        """200 if the store can be read and written; `unreadable` lists experiments whose own rows are bad."""
         if not service.writer.alive:
             raise StoreUnavailable("the writer has stopped")
+        if service.writer.in_trouble:
+            raise StoreUnavailable("the store does not work; the server's log says why")
         await service.read(reading.ready)
-        return JSONResponse({"status": "ready"})
+        unreadable = service.writer.unreadable
+        # The other experiments are served, so this is no reason to take the server out of service.
+        return JSONResponse({"status": "ready", **({"unreadable": unreadable} if unreadable else {})})
 
 
 def parsed(body: bytes) -> Experiment:

@@ -70,6 +70,7 @@ CREATE TABLE assignments (
     at REAL NOT NULL,
     PRIMARY KEY (experiment, user_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX assignments_by_cell ON assignments (experiment, epoch, arm);
 CREATE TABLE outcomes (
     experiment INTEGER NOT NULL,
     user_id TEXT NOT NULL,

@@ -115,6 +115,7 @@ class Store:
 
     def begin(self) -> None:
         """Begin a transaction that may write; raises `sqlite3.OperationalError` while another process does."""
+        self.rollback()  # an earlier one whose own rollback failed
         self.db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -126,9 +127,20 @@ class Store:
         if self.db.in_transaction:
             self.db.execute("ROLLBACK")
 
+    def probe(self) -> None:
+        """Raise `sqlite3.Error` unless the file can be written: write something that changes nothing."""
+        self.begin()
+        try:
+            version = int(self.db.execute("PRAGMA user_version").fetchone()[0])
+            self.db.execute(f"PRAGMA user_version = {version}")
+            self.commit()
+        finally:
+            self.rollback()
+
     @contextmanager
     def snapshot(self) -> Iterator[None]:
         """Read what belongs together as of one moment, without a lock."""
+        self.rollback()
         self.db.execute("BEGIN")
         try:
             yield
@@ -186,10 +198,17 @@ class Store:
             "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ?",
             (experiment, user_id),
         )
-        return [
-            (measure, float(total) if calls == 1 else (calls, float(total), float(first)))
-            for measure, calls, total, first in rows
-        ]
+        return [(measure, _outcome(*state)) for measure, *state in rows]
+
+    def outcomes_of_cell(self, experiment: int, epoch: int, arm: int) -> Iterator[tuple[str, int, Outcome]]:
+        """Yield the outcomes of all users of an (epoch, arm) as (user, measure, state)."""
+        rows = self.db.execute(
+            "SELECT o.user_id, o.measure, o.calls, o.total, o.first FROM assignments a CROSS JOIN outcomes o"
+            " ON o.experiment = a.experiment AND o.user_id = a.user_id"
+            " WHERE a.experiment = ? AND a.epoch = ? AND a.arm = ?",
+            (experiment, epoch, arm),
+        )
+        return ((user, measure, _outcome(*state)) for user, measure, *state in rows)
 
     def recorded(self, experiment: int, request_id: str) -> list[tuple[str, Recorded]]:
         """Return the valid values stored under a request id as (metric, what)."""
@@ -289,6 +308,10 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
         )
         for epoch, probabilities, learned, started, ended, closed in epochs
     ]  # fmt: skip
+
+
+def _outcome(calls: int, total: float, first: float) -> Outcome:
+    return float(total) if calls == 1 else (calls, float(total), float(first))
 
 
 def _float(value: float | None) -> float | None:

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable
 
 from bandit import Assignment, BanditError
-from server.errors import StoreUnavailable, Unexpected
+from server.errors import StoreUnavailable, Unexpected, Unreadable
 from server.live import Live
-from server.operations import Choose, Count, Operation, Tick
+from server.lives import Lives
+from server.operations import Choose, Count, Move, Operation, Tick
 from server.store import Store
 from server.tickets import Outcomes, Ticket, answer
 from server.views import View
@@ -32,6 +33,9 @@ QUEUE = 4_096
 WAKE = 1.0
 """Seconds between looks at the clock and at what other processes changed."""
 
+AHEAD = 60.0
+"""Seconds that a stored time may be ahead of the clock before the log says so."""
+
 log = logging.getLogger("bandit.server")
 
 
@@ -41,26 +45,31 @@ class Writer:
     Args:
         store: Used by the thread alone from `start` on.
         clock: Seconds since 1970.
+        monotonic: Seconds of a clock that nobody sets; time goes on by it while `clock` lies behind.
         on_death: Called if the thread dies of a fault; by default the process ends, because requests that
             nobody answers are worse. Nothing that was acknowledged is lost.
+
+    Attributes:
+        views: What the event loop may read of each experiment.
+        in_trouble: Whether the store failed and has not worked since.
     """
 
     def __init__(
         self,
         store: Store,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
         on_death: Callable[[], object] = lambda: os._exit(70),
     ) -> None:
         self.store = store
         self.time = clock
         self.views: dict[str, View] = {}
+        self.in_trouble = False
         self._on_death = on_death
-        self._lives: dict[str, Live] = {}
-        self._used: dict[str, Live] = {}  # those of this transaction, known to be as stored
+        self._lives = Lives(store, clock, monotonic)
         self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
         self._seen = -1
         self._next_look = 0.0
-        self._in_trouble = False
         self._closing = False
         self._thread = threading.Thread(target=self._main, name="bandit-writer", daemon=True)
 
@@ -69,12 +78,21 @@ class Writer:
     def start(self) -> None:
         """Load every experiment, then start the thread."""
         self._look_for_changes()
+        for key, live in self._lives:
+            ahead = live.clock.latest - self.time()
+            if ahead > AHEAD:
+                log.warning("the stored time of experiment '%s' is %.0f s ahead of this clock; it goes on", key, ahead)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Keys of experiments whose rows cannot be loaded."""
+        return list(self._lives.unreadable)
 
     async def ask(self, operation: Operation, patience: float) -> object:
         """Return the answer to an operation, after its commit.
@@ -162,21 +180,20 @@ class Writer:
         if not tickets:
             return []
         try:
-            self._used.clear()
+            self._lives.used.clear()
             self._recall([ticket.operation for ticket in tickets])
             outcomes = [(ticket, self._run(ticket.operation)) for ticket in tickets]
-            changed = [(live, changes) for live in self._used.values() if (changes := live.changes()) is not None]
+            changed = [(live, changes) for live in self._lives.used.values() if (changes := live.changes()) is not None]
             for live, changes in changed:
                 self.store.write(live.id, changes)
             self.store.commit()
         except BaseException:
             # The engine is ahead of the store now: forget it, and load it again.
-            for key in self._used:
-                self._lives.pop(key, None)
+            self._lives.drop()
             self._seen = -1
             self.store.rollback()
             raise
-        self._in_trouble = False
+        self.in_trouble = False
         for live, _ in changed:
             live.written()
         self._publish(outcomes)
@@ -204,13 +221,18 @@ class Writer:
         for operation in operations:
             by_key.setdefault(operation.key, []).append(operation)
         for key, those in by_key.items():
-            live = self.live(key)
-            if live is not None:
-                users = {operation.user_id: None for operation in those if operation.user_id is not None}
-                rewards = [operation for operation in those if isinstance(operation, Count)]
-                rewarded = {operation.reward.user_id: None for operation in rewards}
-                requests = {operation.reward.request_id: None for operation in rewards}
-                live.recall(self.store, users, rewarded, requests)
+            try:
+                live = self.live(key)
+            except Unreadable:  # each operation will be told
+                continue
+            if live is None:
+                continue
+            users = {operation.user_id: None for operation in those if operation.user_id is not None}
+            rewards = [operation.reward for operation in those if isinstance(operation, Count)]
+            rewarded = dict.fromkeys(reward.user_id for reward in rewards)
+            if live.bandit.state == "stopped" or any(isinstance(operation, Move) for operation in those):
+                rewarded = users  # after a stop `choose` asks whether a user's outcome may still change
+            live.recall(users, rewarded, dict.fromkeys(reward.request_id for reward in rewards))
 
     def _run(self, operation: Operation) -> object:
         try:
@@ -219,29 +241,18 @@ class Writer:
             return error
 
     def live(self, key: str) -> Live | None:
-        """Return an experiment as it is in this transaction, loading it if another process changed it."""
-        live = self._used.get(key)
-        if live is not None:
-            return live
-        live, version = self._lives.get(key), self.store.version(key)
-        if version is None:
-            return None
-        if live is None or live.version != version:
-            stored = self.store.load(key)
-            if stored is None:
-                return None
-            live = self._lives[key] = Live(stored, self.time)
-        self._used[key] = live
-        return live
+        """Return an experiment as it is in this transaction, None if there is none."""
+        return self._lives.get(key)
 
     def _publish(self, outcomes: Outcomes) -> None:
         """Let the event loop see what is durable now."""
-        for live in self._used.values():
+        for live in self._lives.used.values():
             self._show(live)
         for ticket, outcome in outcomes:
             operation = ticket.operation
             if isinstance(operation, Choose) and isinstance(outcome, Assignment):
-                self.views[operation.key].remember(operation.user_id, outcome)
+                bandit = self._lives.used[operation.key].bandit
+                self.views[operation.key].remember(operation.user_id, outcome, bandit)
 
     def _show(self, live: Live) -> None:
         live.forget()
@@ -258,8 +269,10 @@ class Writer:
         self._next_look = time.monotonic() + WAKE
         try:
             self._look_for_changes()
-            now = self.time()
-            for key in [key for key, live in self._lives.items() if live.due(now)]:
+            if self.in_trouble:  # nobody may ask a server that is not ready, so it has to find out itself
+                self.store.probe()
+                self.in_trouble = False
+            for key in [key for key, live in self._lives if live.due()]:
                 self._transact([Ticket(Tick(key), None)], patient=False)
         except sqlite3.Error as error:
             if not (isinstance(error, sqlite3.OperationalError) and _busy(error)):
@@ -273,20 +286,15 @@ class Writer:
         if seen == self._seen:
             return
         with self.store.snapshot():
-            for key, version in self.store.versions().items():
-                live = self._lives.get(key)
-                if live is None or live.version != version:
-                    stored = self.store.load(key)
-                    if stored is not None:
-                        self._lives[key] = Live(stored, self.time)
-                        self._show(self._lives[key])
+            for live in self._lives.changed():
+                self._show(live)
         self._seen = seen
 
     def _trouble(self, error: Exception) -> None:
         """Say once that the store does not work, not once for each request."""
-        if not self._in_trouble:
+        if not self.in_trouble:
             log.error("the store does not work: %s", error)
-        self._in_trouble = True
+        self.in_trouble = True
 
 
 def _busy(error: sqlite3.OperationalError) -> bool:

@@ -74,8 +74,15 @@ def welch_p_value(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         error2 = error2_arm + error2_control
-        df = error2**2 / (error2_arm**2 / (n - 1.0) + error2_control**2 / (n_control - 1.0))
+        df = _degrees_of_freedom(error2_arm / error2, n, n_control)
         return np.asarray(2.0 * sc.stdtr(df, -np.abs(difference) / np.sqrt(error2)))
+
+
+def _degrees_of_freedom(
+    share: FloatArray | np.float64, n: FloatArray | float, n_control: FloatArray | float
+) -> FloatArray:
+    """Welch-Satterthwaite, by the arm's share of the squared error: no square of a tiny or huge number."""
+    return np.asarray(1.0 / (share**2 / (n - 1.0) + (1.0 - share) ** 2 / (n_control - 1.0)), dtype=np.float64)
 
 
 def welch(arm: Sample, control: Sample, alpha: float, reasons: Sequence[str] = ()) -> Welch | None:
@@ -97,7 +104,7 @@ def welch(arm: Sample, control: Sample, alpha: float, reasons: Sequence[str] = (
         return None
     e1, e2 = arm.variance / arm.n, control.variance / control.n
     error = math.sqrt(e1 + e2)
-    df = (e1 + e2) ** 2 / (e1 * e1 / (arm.n - 1.0) + e2 * e2 / (control.n - 1.0))
+    df = float(_degrees_of_freedom(np.float64(e1 / (e1 + e2)), arm.n, control.n))
     difference = arm.mean - control.mean
     t = difference / error
     half = float(sc.stdtrit(df, 1.0 - alpha / 2.0)) * error

@@ -14,7 +14,7 @@ def markdown(report: Report) -> str:
     """Return the report as GitHub-flavoured Markdown."""
     goal = report.goal
     status = (
-        f"**{report.state}** · goal `{_text(goal['metric'])}` ({goal['kind']}, {goal['better']} is better) · "
+        f"**{report.state}** · goal {_text(goal['metric'])} ({goal['kind']}, {goal['better']} is better) · "
         f"{report.assigned:,} users assigned, {report.pending:,} of them pending · epoch {report.epochs}, "
         f"{report.closed_epochs} closed"
     )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from bandit import Bandit, Experiment
 from bandit.errors import (
@@ -385,6 +387,54 @@ def test_the_origin_of_a_numeric_metric_is_its_first_value_and_keeps_the_digits(
     assert bandit.origins[0] == y[0]
 
 
+def test_closed_sums_are_exact_whatever_was_corrected() -> None:
+    clock = Clock()
+    bandit = Bandit(make_experiment(goal=NUMERIC, policy={"kind": "fixed"}), clock)
+    rng = np.random.default_rng(8)
+    outcomes: dict[str, list[float]] = {"A": [], "B": []}
+    for i, y in enumerate(rng.normal(5, 1, 300).tolist()):
+        outcomes[bandit.choose(f"user-{i}").variant].append(y)
+        if i == 100:
+            bandit.reward(f"user-{i}", {"score": 1.7e12}, request_id="mistake")
+            bandit.reward(f"user-{i}", {"score": y}, request_id="mistake", replace=True)
+        else:
+            bandit.reward(f"user-{i}", y)
+    bandit.stop()
+    clock.now += 2 * HOUR
+    bandit.tick()
+
+    a, b = bandit.report().variants
+
+    expected = stats.ttest_ind(outcomes["B"], outcomes["A"], equal_var=False)
+    assert b.welch is not None
+    assert b.welch.p_value == pytest.approx(expected.pvalue)
+    assert a.mean == pytest.approx(np.mean(outcomes["A"]))
+
+
+@given(order=st.permutations(range(12)))
+def test_closed_sums_do_not_depend_on_the_order_of_rewards(order: list[int]) -> None:
+    def closed(users: list[int]) -> bytes:
+        bandit = Bandit(make_experiment(goal=NUMERIC | {"baseline": 0.3}, policy={"kind": "fixed"}))
+        for i in range(12):
+            bandit.choose(f"user-{i}")
+        for i in users:
+            bandit.reward(f"user-{i}", 0.1 * i**3)
+        bandit.stop()
+        return bandit.ledger.sums[0].tobytes()
+
+    assert closed(order) == closed(list(range(12)))
+
+
+def test_with_a_request_window_a_value_after_the_time_limit_is_late_though_nobody_looked() -> None:
+    clock = Clock()
+    bandit = Bandit(request_window(policy={"min_batch": 1}), clock)
+    bandit.choose("user-1")
+    bandit.choose("user-2")
+    clock.now += 61
+
+    assert bandit.reward("user-1", 1).late == ("resolved",)
+
+
 def test_numbers_of_arrays_are_numbers() -> None:
     bandit = Bandit(make_experiment(guardrails=[LATENCY]))
     bandit.choose("user-1")
@@ -426,6 +476,9 @@ BAD_REWARDS: list[tuple[dict[str, Any], type[BanditError], str]] = [
     ({"metrics": {"resolved": 1, "latency_ms": "x"}}, InvalidReward, "latency_ms"),
     ({"metrics": {"failed": 1}}, InvalidReward, "the field `failed`"),
     ({"metrics": 1, "replace": True}, InvalidReward, "request_id"),
+    ({"metrics": 1, "failed": "no"}, InvalidReward, "failed"),
+    ({"metrics": 1, "failed": float("nan")}, InvalidReward, "failed"),
+    ({"metrics": 1, "variant": []}, UnknownVariant, "variant"),
     ({"metrics": 1, "request_id": ""}, InvalidId, "request_id"),
     ({"metrics": 1, "variant": "Z"}, UnknownVariant, "'Z'"),
     ({"metrics": 1, "user_id": "a\0b"}, InvalidId, "user_id"),
@@ -577,6 +630,22 @@ def test_a_loaded_bandit_goes_on_exactly_like_the_dumped_one(
     clock.now = now
     assert drive(loaded, clock, after) == expected
     assert loaded.dump() == original.dump()
+
+
+def test_a_damaged_dump_is_refused() -> None:
+    bandit = Bandit(make_experiment())
+    bandit.choose("user-1")
+    whole = json.loads(bandit.dump())
+
+    damages: tuple[dict[str, Any], ...] = (
+        {"outcomes": []},
+        {"users": [["user-1", 1, 0]]},
+        {"users": [["user-1", 9, 0, 0.0]]},
+        {"state": 1},
+    )
+    for damage in damages:
+        with pytest.raises(InvalidInput, match="not a dump"):
+            Bandit.load(json.dumps(whole | damage))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', "null", '{"schema": 1}', b"\xff"])

@@ -824,3 +824,34 @@ def test_any_text_is_parsed_or_refused(text: str | bytes) -> None:
         parse_json(text)
     with pytest.raises(InvalidExperiment):
         parse_toml(text if isinstance(text, str) else text.decode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("goal", "baseline", 1e160),
+        ("goal", "range", [0.0, 1e301]),
+        ("goal", "cap", 1e16),
+        ("guardrail", "max", 1e-300),
+        ("guardrail", "max", 1e16),
+        ("guardrail", "cap", 1e200),
+    ],
+)
+def test_numbers_that_no_sum_could_hold_are_refused(table: str, key: str, value: object) -> None:
+    goal: dict[str, object] = {"metric": "score", "kind": "numeric"}
+    guardrail: dict[str, object] = {"metric": "cost", "kind": "numeric", "max": 1.0}
+    (goal if table == "goal" else guardrail)[key] = value
+
+    with pytest.raises(InvalidExperiment) as refusal:
+        parse(
+            {
+                "key": "k",
+                "variants": [{"key": "A", "control": True}, {"key": "B"}],
+                "goal": goal,
+                "guardrails": [guardrail],
+            }
+        )
+
+    (problem,) = refusal.value.problems
+    assert key in problem.field
+    assert "1e" in problem.message.split("allowed", 1)[1]

@@ -29,6 +29,17 @@ def test_welch_from_sums_equals_scipy_on_the_outcomes(seed: int, n: int, m: int,
     assert test.interval == pytest.approx((interval.low, interval.high))
 
 
+@pytest.mark.parametrize("scale", [1e-150, 1e-80, 1e12])
+def test_the_scale_of_the_metric_does_not_matter(scale: float) -> None:
+    rng = np.random.default_rng(4)
+    arm, control = rng.normal(3, 1, 50), rng.normal(2.5, 2, 60)
+
+    test = welch(sample_of(row(scale * arm, 0.0), 0.0), sample_of(row(scale * control, 0.0), 0.0), alpha=0.05)
+
+    assert test is not None
+    assert test.p_value == pytest.approx(stats.ttest_ind(arm, control, equal_var=False).pvalue)
+
+
 def test_many_tests_at_once_equal_one_at_a_time() -> None:
     a, c = Sample(40, 0.5, 0.25), Sample(90, 0.4, 0.24)
     one = welch(a, c, alpha=0.05)

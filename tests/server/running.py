@@ -100,7 +100,7 @@ class Service(Client):
 def in_process(path: Path, clock: Clock | None = None, *, choose_seconds: float = 5.0) -> Iterator[Service]:
     """Serve a store from a thread of this process; with patience, because a test machine's disk may be slow."""
     clock = Clock() if clock is None else clock
-    writer = Writer(Store(path), clock, on_death=lambda: None)
+    writer = Writer(Store(path), clock, monotonic=lambda: 0.0, on_death=lambda: None)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(path, writer=writer, choose_seconds=choose_seconds)

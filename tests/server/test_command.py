@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bandit
-from tests.server.running import command, declaration, wait_until
+from tests.server.running import command, declaration, in_process, wait_until
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -100,6 +100,30 @@ def test_an_experiment_that_changed_in_its_file_goes_on_as_stored(tmp_path: Path
     assert "created and started" in outputs[0]
     assert "goes on (running)" in outputs[1]
     assert "another definition" in outputs[2]
+
+
+def test_a_draft_that_is_stored_is_started(tmp_path: Path) -> None:
+    file, db = tmp_path / "x.json", tmp_path / "b.db"
+    with in_process(db) as service:
+        service.create("x", start=False)
+        service.create("other", start=False)
+    file.write_text(json.dumps(declaration()))
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(declaration("other", policy={"floor": 0.2})))
+
+    with command("--db", db, "--experiment", file, "--experiment", other) as server:
+        assert server.get("/experiments/x")["state"] == "running"
+        assert server.get("/experiments/other")["state"] == "draft"
+        assert server.stop() == 0
+
+    assert "experiment 'x' was stored as a draft and is started now" in server.output
+    assert "another definition" in server.output
+
+
+def test_localhost_is_loopback_in_any_case(tmp_path: Path) -> None:
+    with command("--db", tmp_path / "b.db", "--host", "LOCALHOST") as server:
+        assert server.get("/healthz") == {"status": "ok"}
+        assert server.stop() == 0
 
 
 def test_it_serves_beyond_loopback_only_when_told(tmp_path: Path) -> None:

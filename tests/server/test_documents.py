@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from server.messages import ChooseRequest, RewardRequest
-from tests.server.running import Service
+from server import answers, examples
+from server.messages import ChooseRequest, MoveAnswer, RewardRequest
+from tests.server.running import Service, command
 
 
 def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -103,3 +104,77 @@ def test_the_list_of_experiments(service: Service) -> None:
         ("one", "running", 1, "resolved"), ("two", "draft", 0, "resolved"),
     ]  # fmt: skip
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", listed[0]["created_at"])
+
+
+def body_examples(document: dict[str, Any], path: str) -> list[Any]:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return [example["value"] for example in content["examples"].values()]
+
+
+def test_the_examples_work_as_they_are_against_the_demo() -> None:
+    with command("--demo") as server:
+        document = server.get("/openapi.json")
+
+        for path in ("/choose", "/reward"):
+            for body in body_examples(document, path):
+                assert server.http.post(path, json=body).status_code == 200
+        told = body_examples(document, "/reward")[0]
+        assert set(told["metrics"]) == {"resolved", "latency_ms"}
+        (made,) = body_examples(document, "/experiments")
+        assert [variant.get("control", False) for variant in made["variants"]] == [True, False]
+        assert server.http.post("/experiments", json=made).status_code == 201
+        for action in ("start", "pause", "stop"):
+            assert server.http.post(f"/experiments/{examples.DEMO}/{action}").status_code == 200
+        (stop,) = body_examples(document, "/experiments/{key}/stop")
+        assert server.http.post(f"/experiments/{made['key']}/stop", json=stop).json()["serve"] == "B"
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "schema"),
+    [
+        ("post", "/experiments/{key}/start", MoveAnswer),
+        ("post", "/experiments/{key}/pause", MoveAnswer),
+        ("get", "/experiments/{key}", answers.ExperimentAnswer),
+        ("get", "/experiments", answers.ExperimentsAnswer),
+        ("get", "/experiments/{key}/users/{user_id}", answers.UserAnswer),
+        ("get", "/experiments/{key}/report", answers.ReportAnswer),
+        ("get", "/readyz", answers.ReadyAnswer),
+        ("post", "/experiments/{key}/stop", MoveAnswer),
+    ],
+)
+def test_an_answer_is_as_the_document_describes_it(
+    service: Service, method: str, route: str, schema: type[msgspec.Struct]
+) -> None:
+    service.create()
+    service.choose("x", "u")
+    service.reward("x", "u", "r", metrics={"resolved": 1, "latency_ms": 9})
+
+    answer = service.http.request(method, route.format(key="x", user_id="u"))
+
+    responses = service.get("/openapi.json")["paths"][route][method]["responses"]
+    reference = responses["200"]["content"]["application/json"]["schema"]["$ref"]
+    assert reference == f"#/components/schemas/{schema.__name__}"
+    msgspec.json.decode(answer.content, type=schema, strict=True)
+    if schema is not answers.ReadyAnswer:
+        assert answer.json().keys() == {field.encode_name for field in msgspec.structs.fields(schema)}
+
+
+def test_creating_answers_as_the_document_describes_it(service: Service) -> None:
+    body = examples.BODIES["Experiment"]["greeting"]["value"]
+
+    dry, stored = (service.http.post(f"/experiments{query}", json=body) for query in ("?dry_run=true", ""))
+
+    msgspec.json.decode(dry.content, type=answers.DryRunAnswer)
+    msgspec.json.decode(stored.content, type=answers.ExperimentAnswer)
+
+
+def test_the_document_lists_every_reason(service: Service) -> None:
+    document = service.get("/openapi.json")
+
+    reward, choose = (document["paths"][path]["post"]["description"] for path in ("/reward", "/choose"))
+
+    for reason in ("draft", "paused", "stopped", "not_enrolled", "other_variant", "failed", "unused"):
+        assert f"`{reason}`" in reward
+    for reason in ("new", "sticky", "not_enrolled", "stopped", "fallback"):
+        assert f"`{reason}`" in choose
+    assert "voids the other metrics" in reward

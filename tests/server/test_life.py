@@ -90,7 +90,7 @@ def test_states_follow_each_other_and_repetition_changes_nothing(service: Servic
 
     notes = ["guardrails: reported, not enforced"]
     for _ in range(2):
-        assert service.move("x", "start").json() == {"key": "x", "state": "running", "notes": notes}
+        assert service.move("x", "start").json() == {"key": "x", "state": "running", "serve": None, "notes": notes}
     assert service.choose("x", "early")["reason"] == "new"  # asking a draft did not store them
     epochs = service.get("/experiments/x")["epochs"]
     for _ in range(2):
@@ -102,10 +102,12 @@ def test_states_follow_each_other_and_repetition_changes_nothing(service: Servic
     assert service.choose("x", "late")["reason"] == "new"
 
     for body in ({"serve": "B"}, {"serve": "A", "now": True}):
-        assert service.move("x", "stop", **body).json()["state"] == "stopped"
+        answer = service.move("x", "stop", **body).json()
+        assert (answer["state"], answer["serve"]) == ("stopped", "B")
     assert service.get("/experiments/x")["serve"] == "B"
     is_problem(service.move("x", "start"), 409)
-    is_problem(service.move("x", "stop", serve="Z"), 422)
+    refused = is_problem(service.move("x", "stop", serve="Z"), 422)
+    assert [error["field"] for error in refused["errors"]] == ["serve"]
 
 
 def test_after_a_stop_known_users_keep_their_arm_until_their_window_closes(service: Service) -> None:

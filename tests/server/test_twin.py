@@ -67,7 +67,7 @@ def told_by(twin: Bandit, operation: Operation) -> object:
 
 async def compare(experiment: Experiment, path: Path, steps: list[tuple[Operation, bool, float]]) -> None:
     clock = Clock()
-    writers = [Writer(Store(path), clock) for _ in range(2)]
+    writers = [Writer(Store(path), clock, monotonic=lambda: 0.0) for _ in range(2)]
     twin = Bandit(experiment, clock, running=False)
     for writer in writers:
         writer.start()

@@ -1,0 +1,47 @@
+"""Examples of the document: they work as they are against `bandit-server --demo`, `/choose` before `/reward`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+DEMO = "demo-support-prompt"
+
+_CALL = {"experiment": DEMO, "user_id": "user-1"}
+
+BODIES: dict[str, dict[str, dict[str, Any]]] = {
+    "ChooseRequest": {
+        "demo": {"summary": "A user of the demo", "value": {**_CALL, "request_id": "request-1"}},
+        "anonymous": {"summary": "The server makes the ids", "value": {"experiment": DEMO}},
+    },
+    "RewardRequest": {
+        "demo": {
+            "summary": "What happened to that user",
+            "value": {**_CALL, "request_id": "request-1", "metrics": {"resolved": True, "latency_ms": 840.5}},
+        },
+        "failed": {
+            "summary": "The call failed",
+            "value": {**_CALL, "request_id": "request-2", "metrics": {}, "failed": True},
+        },
+    },
+    "Experiment": {
+        "greeting": {
+            "summary": "Two variants, one of them control",
+            "value": {
+                "key": "greeting",
+                "hypothesis": "A greeting by name resolves more issues.",
+                "variants": [
+                    {"key": "A", "control": True, "config": {"greeting": "Hello"}},
+                    {"key": "B", "config": {"greeting": "Hello {name}"}},
+                ],
+                "goal": {"metric": "resolved", "kind": "binary"},
+                "guardrails": [{"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max": 1500}],
+            },
+        }
+    },
+    "StopRequest": {"demo": {"summary": "Everybody gets B afterwards", "value": {"serve": "B", "now": False}}},
+}
+"""By the schema of a body: named examples, the first one shown first."""
+
+KEY: dict[str, Any] = {"demo": {"value": DEMO}}
+USER: dict[str, Any] = {"demo": {"value": "user-1"}}
+"""Examples of path parameters."""
