@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
 from bandit.crediting import Crediting
-from bandit.dump import dump_text, read_dump
+from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
 from bandit.errors import InvalidReward, NoAssignment, Problem, WrongState
 from bandit.experiment import Experiment, check_id
@@ -274,9 +274,12 @@ class Bandit:
         Raises:
             InvalidInput: The text is not a dump of this version.
         """
-        experiment, saved, fill = read_dump(text)
-        bandit = cls.restored(experiment, saved, clock)
-        fill(bandit.users, bandit.epochs)
+        try:
+            experiment, saved, fill = read_dump(text)
+            bandit = cls.restored(experiment, saved, clock)
+            fill(bandit.users, bandit.epochs)
+        except DAMAGES as error:
+            raise not_a_dump(error) from error
         return bandit
 
     def enrols(self, user_id: str) -> bool:

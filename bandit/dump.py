@@ -16,6 +16,9 @@ from bandit.users import Users
 
 SCHEMA = 1
 
+DAMAGES = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)
+"""What reading a damaged dump may raise."""
+
 Fill = Callable[[Users, Sequence[Epoch]], None]
 """Puts the dumped users into empty `Users`, given the restored epochs."""
 
@@ -39,40 +42,31 @@ def dump_text(experiment: Experiment, saved: SavedState, users: Users) -> str:
 def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
     """Return what `dump_text` was given; the users as a function that puts them in their place.
 
-    Raises:
-        InvalidInput: The text is not a dump of this version.
+    A text that is no dump fails in many ways: see `DAMAGES`.
     """
-    try:
-        held = json.loads(text)
-        if held["schema"] != SCHEMA:
-            raise _not_a_dump(f"schema {held['schema']!r}, allowed: {SCHEMA}")
-        state = held["state"]
-        epochs = [
-            SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]})
-            for epoch in state["epochs"]
-        ]
-        saved = SavedState(**{**state, "epochs": epochs})
-        return parse(held["experiment"]), saved, _filler(held)
-    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise _not_a_dump(repr(error)) from error
+    held = json.loads(text)
+    if held["schema"] != SCHEMA:
+        raise ValueError(f"schema {held['schema']!r}, allowed: {SCHEMA}")
+    state = held["state"]
+    epochs = [
+        SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]}) for epoch in state["epochs"]
+    ]
+    saved = SavedState(**{**state, "epochs": epochs})
+    return parse(held["experiment"]), saved, _filler(held)
 
 
-def _not_a_dump(why: str) -> InvalidInput:
-    return InvalidInput([Problem("", f"not a dump of an experiment: {why}")])
+def not_a_dump(error: Exception) -> InvalidInput:
+    """Return the error that says that a text is no dump, and why."""
+    return InvalidInput([Problem("", f"not a dump of an experiment: {error!r}")])
 
 
 def _filler(held: dict[str, Any]) -> Fill:
     assigned, outcomes, recorded = held["users"], held["outcomes"], held["recorded"]
 
     def fill(users: Users, epochs: Sequence[Epoch]) -> None:
-        try:
-            put_all(users, epochs)
-        except (IndexError, TypeError, AttributeError, ValueError) as error:
-            raise _not_a_dump(repr(error)) from error
-
-    def put_all(users: Users, epochs: Sequence[Epoch]) -> None:
+        by_number = {epoch.allocation.epoch: epoch for epoch in epochs}
         for user, epoch, arm, since in assigned:
-            users.put(user, epochs[epoch - 1].cells[arm], since)
+            users.put(user, by_number[epoch].cells[arm], since)
         for mine, pairs in zip(users.outcomes, outcomes, strict=True):
             mine.update((user, tuple(y) if isinstance(y, list) else y) for user, y in pairs)
         users.recorded.update(((request, metric), Recorded(*rest)) for request, metric, *rest in recorded)

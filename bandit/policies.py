@@ -16,6 +16,8 @@ from bandit.best_arm import probability_best
 from bandit.experiment import Experiment
 from bandit.posteriors import Posterior
 
+_INDISTINCT = 1e-8  # well above the error of P(best)
+
 
 class Policy(Protocol):
     """A rule from what is known to a probability per arm."""
@@ -88,11 +90,9 @@ class TopTwo:
         win = probability_best(posterior)
         n_arms = win.shape[-1]
         others = 1.0 - np.eye(n_arms)
-        rest = win @ others  # Σ_{i≠j} w_i keeps its digits where 1 − w_j would not
-        alone = rest <= 0
-        # Where arm j wins for certain the challenger is any other arm alike.
-        lead = np.where(alone, 0.0, win / np.where(alone, 1.0, rest))
-        challenger = win * (lead @ others) + np.where(alone, win, 0.0) @ others / (n_arms - 1)
+        # Challengers whose chances are below what P(best) can tell apart share alike, without a jump.
+        lead = win / (win @ others + (n_arms - 1) * _INDISTINCT)
+        challenger = (win + _INDISTINCT) * (lead @ others)
         return np.asarray(self.beta * win + (1.0 - self.beta) * challenger, dtype=np.float64)
 
 

@@ -648,7 +648,7 @@ def test_a_damaged_dump_is_refused() -> None:
             Bandit.load(json.dumps(whole | damage))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', "null", '{"schema": 1}', b"\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', "null", '{"schema": 1}', b"\xff", "[" * 100_000])
 def test_what_is_no_dump_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         Bandit.load(text)

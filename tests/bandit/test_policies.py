@@ -198,6 +198,17 @@ def test_top_two_still_challenges_an_arm_that_wins_for_certain() -> None:
     assert p == pytest.approx([0.5, 0.25, 0.25], abs=1e-9)
 
 
+def test_challengers_whose_chances_cannot_be_told_apart_share_alike_without_a_jump() -> None:
+    def challengers(n: float) -> FloatArray:
+        posterior = BetaPosterior(np.array([0.6, 0.3, 0.29]) * n, np.array([0.4, 0.7, 0.71]) * n)
+        return TopTwo(0.5).allocate(posterior, np.array(0.0))
+
+    shares = np.array([challengers(n) for n in np.geomspace(20, 1e5, 400)])
+
+    assert shares[-1] == pytest.approx([0.5, 0.25, 0.25])
+    assert np.abs(np.diff(shares, axis=0)).max() < 0.03
+
+
 def test_greedy_rules_split_ties_evenly() -> None:
     posterior = BetaPosterior(np.array([3.0, 1.0, 3.0]), np.array([2.0, 4.0, 2.0]))
 
