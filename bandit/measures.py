@@ -119,16 +119,15 @@ def first_origin(experiment: Experiment, measure: int) -> float | None:
     """Return the origin that a measure has from the start, or None: its first accepted outcome will be it.
 
     Sums of z = y − origin keep their digits when the mean is large against the spread. The origin is 0 for
-    0/1 calls, else the goal's baseline or the middle of its range, or 0 where a missing outcome counts as 0:
-    an epoch may then have outcomes before the first value comes.
+    0/1 calls, else the goal's baseline, or 0 where a missing outcome counts as 0: an epoch may then have outcomes
+    before the first value comes. The middle of a range is no origin: a range may be wide, and with [-1, 1e7] for
+    values near 0.02 the variance lost all its digits.
     """
     what, goal = measures_of(experiment)[measure], experiment.goal
     if what.kind == "binary" or what.above is not None:
         return 0.0
     if measure == 0 and goal.baseline is not None:
         return goal.baseline
-    if measure == 0 and goal.range is not None:
-        return (goal.range[0] + goal.range[1]) / 2.0
     if measure == 0 and experiment.missing != "ignore":
         return 0.0
     return None

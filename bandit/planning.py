@@ -10,6 +10,7 @@ import scipy.special as sc
 
 from bandit.errors import InvalidInput, Problem
 from bandit.experiment import Experiment
+from bandit.experiment_parts import LARGEST_VALUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ def plan(experiment: Experiment, baseline: float | None = None, sd: float | None
         raise _refused("baseline", "missing: give goal.baseline in the file, or --baseline")
     if not alpha < power < 1:
         raise _refused("power", f"received {power:g}, allowed: above alpha = {alpha:g} and below 1")
-    target = baseline * (1.0 + goal.mde if goal.better == "higher" else 1.0 - goal.mde)
+    change = abs(baseline) * goal.mde
+    target = baseline + (change if goal.better == "higher" else -change)
     if goal.kind == "binary":
         if sd is not None:
             raise _refused("sd", "not allowed for a binary goal: the rate gives it")
@@ -77,6 +79,8 @@ def _effect_of_rates(baseline: float, target: float) -> tuple[float, float]:
             "goal.mde",
             f"leads from a baseline of {baseline:g} to {target:g}; allowed: a target above 0 and below 1",
         )
+    if target == baseline:
+        raise _refused("goal.mde", f"is too small to change a baseline of {baseline:g}")
     pooled = (baseline + target) / 2.0
     effect = abs(target - baseline) / math.sqrt(pooled * (1.0 - pooled))
     h = 2.0 * math.asin(math.sqrt(target)) - 2.0 * math.asin(math.sqrt(baseline))
@@ -86,10 +90,12 @@ def _effect_of_rates(baseline: float, target: float) -> tuple[float, float]:
 def _effect_of_means(baseline: float, target: float, sd: float | None) -> float:
     if sd is None:
         raise _refused("sd", "missing: a numeric goal needs the standard deviation of a user's outcome (--sd)")
-    if not (0 < sd < math.inf):
-        raise _refused("sd", f"received {sd:g}, allowed: a finite number above 0")
-    if not math.isfinite(baseline) or target == baseline:
-        raise _refused("baseline", f"received {baseline:g}, allowed: finite and not 0, since the effect is relative")
+    if not (1e-15 <= sd <= LARGEST_VALUE):
+        raise _refused("sd", f"received {sd:g}, allowed: a number above 0, from 1e-15 to 1e15")
+    if not abs(baseline) <= LARGEST_VALUE or target == baseline:
+        raise _refused(
+            "baseline", f"received {baseline:g}, allowed: from -1e15 to 1e15 and not 0, since the effect is relative"
+        )
     return abs(target - baseline) / sd
 
 

@@ -111,9 +111,11 @@ def student_posterior(n: FloatArray, z: FloatArray, z2: FloatArray, baseline: fl
     """
     total = np.maximum(n.sum(axis=-1, keepdims=True), 1.0)
     pooled = z.sum(axis=-1, keepdims=True) / total
-    squares = z2.sum(axis=-1, keepdims=True) - total * pooled**2
-    variance = np.maximum(squares, 0.0) / np.maximum(total - 1.0, 1.0)
     prior = pooled if baseline is None else np.asarray(baseline, dtype=np.float64)
+    squares = np.maximum(z2.sum(axis=-1, keepdims=True) - total * pooled**2, 0.0)
+    # About the prior mean: equal outcomes far from a stated baseline leave doubt about the arms not seen.
+    squares = squares + np.minimum(n.sum(axis=-1, keepdims=True), 1.0) * (pooled - prior) ** 2
+    variance = squares / np.maximum(total - 1.0, 1.0)
 
     mean = z / np.maximum(n, 1.0)
     within = np.maximum(z2 - n * mean**2, 0.0)

@@ -194,8 +194,8 @@ def show(json: Path | None, parts: Sequence[str | Table]) -> None:
     """Print text and tables to standard output, unless JSON has gone there."""
     if json is not None and str(json) == "-":
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+        console = Console(highlight=False, markup=False, emoji=False, width=120)
     for part in parts:
         console.print(part, markup=False) if isinstance(part, str) else console.print(part)

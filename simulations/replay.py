@@ -169,7 +169,7 @@ def replay(
         InvalidInput: A policy is unknown or the floors do not fit a test.
     """
     for policy in policies:
-        for size in {len(rates) for rates in truths.rates}:
+        for size in sorted({len(rates) for rates in truths.rates}, reverse=True):
             under(_experiment(size), policy, floor, control_floor)  # floors must fit before minutes are spent
     scores: dict[str, ReplayScore] = {}
     for policy in policies:

@@ -59,8 +59,9 @@ def sizing(
     """
     exposure = experiment.rollout.exposure
     problems = []
-    if not (0 < users_per_day < math.inf):
-        problems.append(Problem("users-per-day", f"received {users_per_day:g}, allowed: a finite number above 0"))
+    if not (1e-6 <= users_per_day < math.inf):
+        message = f"received {users_per_day:g}, allowed: a finite number above 0, from 1e-6"
+        problems.append(Problem("users-per-day", message))
     if exposure <= 0:
         problems.append(Problem("rollout.exposure", "is 0: nobody is enrolled; raise it to plan"))
     if problems:

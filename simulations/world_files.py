@@ -167,6 +167,8 @@ def _impossible(table: LawTable, bounds: Bounds) -> str | None:
     """Say why a mean cannot be that of the metric, or None."""
     if table.law == "lognormal" and table.mean <= 0:
         return f"received {table.mean:g}, allowed for a lognormal law: above 0"
+    if table.law == "lognormal" and table.sd > 1e6 * table.mean:
+        return f"received {table.mean:g} with sd {table.sd:g}, allowed for a lognormal law: an sd of at most 1e6 means"
     if not bounds.low <= table.mean <= bounds.high:
         return f"received {table.mean:g}, allowed: inside the values of the metric, {bounds.low:g} to {bounds.high:g}"
     return None

@@ -56,7 +56,9 @@ def _row(variant: VariantReport) -> tuple[str, ...]:
         _number(variant.mean),
         interval,
         NOTHING if variant.p_best is None else _chance(variant.p_best),
-        _number(variant.expected_loss),
+        "< 1e-9"
+        if variant.expected_loss is not None and variant.expected_loss < 1e-9
+        else _number(variant.expected_loss),
     )
 
 

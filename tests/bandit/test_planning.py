@@ -63,6 +63,9 @@ def test_a_numeric_goal_is_planned_with_its_standard_deviation() -> None:
         (NUMERIC, {"baseline": 4.0}, "sd"),
         (NUMERIC, {"baseline": 4.0, "sd": 0.0}, "sd"),
         (NUMERIC, {"baseline": 0.0, "sd": 1.0}, "baseline"),
+        (NUMERIC, {"baseline": 1e308, "sd": 1.0}, "baseline"),
+        (NUMERIC, {"baseline": 1.0, "sd": 1e200}, "sd"),
+        ({"mde": 1e-17}, {"baseline": 0.3}, "goal.mde"),
     ],
 )
 def test_what_cannot_be_planned_is_refused_by_name(
@@ -72,3 +75,7 @@ def test_what_cannot_be_planned_is_refused_by_name(
         plan(make_experiment(goal=goal), **arguments)
 
     assert [problem.field for problem in refusal.value.problems] == [field]
+
+
+def test_a_negative_baseline_is_planned_for_a_gain() -> None:
+    assert plan(make_experiment(goal=NUMERIC | {"mde": 0.05}), baseline=-10.0, sd=3.0).target == -9.5

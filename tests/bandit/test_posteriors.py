@@ -115,3 +115,9 @@ def test_quantiles_equal_those_of_scipy(q: float) -> None:
     assert beta.quantile(q) == pytest.approx(stats.beta.ppf(q, beta.a, beta.b))
     expected = [stats.t.ppf(q, 5, 1, 2), stats.t.ppf(q, 1e4, -2, 0.1), stats.norm.ppf(q, 0, 3)]
     assert student.quantile(q) == pytest.approx(expected)
+
+
+def test_one_outcome_far_from_the_baseline_leaves_doubt_about_the_arms_not_seen() -> None:
+    posterior = student_posterior(array(1, 0), array(5, 0), array(25, 0), 10.0)
+
+    assert posterior.scale.min() > 1

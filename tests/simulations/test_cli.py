@@ -217,3 +217,16 @@ def test_wrong_input_is_exit_code_one(
     assert done.stdout == ""
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_names_are_printed_as_they_are_not_read_as_markup(tmp_path: Path, inside: Inside) -> None:
+    names = {"key": "k:fire:", "goal": {"metric": "m[/x]", "kind": "binary"}}
+    variants = {"variants": [{"key": "A", "control": True}, {"key": "[red]"}]}
+    (tmp_path / "e.json").write_text(json.dumps(names | variants))
+    (tmp_path / "w.json").write_text(json.dumps({"variants": {"A": {"m[/x]": 0.1}, "[red]": {"m[/x]": 0.2}}}))
+
+    done = inside("compare", tmp_path / "e.json", "--truth", tmp_path / "w.json", "--users", 200, "--replications", 5)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "m[/x] per user" in done.stdout
+    assert "k:fire:" in done.stdout
