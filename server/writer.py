@@ -82,6 +82,7 @@ class Writer:
             ahead = live.clock.latest - self.time()
             if ahead > AHEAD:
                 log.warning("the stored time of experiment '%s' is %.0f s ahead of this clock; it goes on", key, ahead)
+        self._next_look = time.monotonic() + WAKE  # it has just looked
         self._thread.start()
 
     @property
