@@ -1,6 +1,7 @@
 """Adaptive allocation of users to variants: posteriors, Thompson sampling, sticky users, honest statistics.
 
-Start with `parse_toml` and `Bandit`; the steps from reward to allocation are in `bandit.engine`.
+Start with `parse_toml` and `Bandit`; the steps from reward to allocation are in `bandit.engine`. For sums that were
+made elsewhere there is `build_report` of a `History`.
 """
 
 from bandit.allocation import Allocation
@@ -20,9 +21,10 @@ from bandit.errors import (
     WrongState,
 )
 from bandit.experiment import Experiment, parse, parse_json, parse_toml
+from bandit.history import History
 from bandit.ledger import Ledger
 from bandit.posteriors import BetaPosterior, StudentPosterior
-from bandit.report import Report, markdown
+from bandit.report import Report, build_report, markdown
 from bandit.rewards import Receipt
 
 __version__ = "0.1.0"
@@ -35,6 +37,7 @@ __all__ = [
     "BetaPosterior",
     "ConflictingReward",
     "Experiment",
+    "History",
     "InvalidExperiment",
     "InvalidId",
     "InvalidInput",
@@ -47,6 +50,7 @@ __all__ = [
     "StudentPosterior",
     "UnknownVariant",
     "WrongState",
+    "build_report",
     "expected_loss",
     "markdown",
     "parse",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
 from bandit.crediting import Crediting
@@ -15,6 +17,7 @@ from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
 from bandit.errors import InvalidReward, NoAssignment, Problem, WrongState
 from bandit.experiment import Experiment, check_id
+from bandit.history import History
 from bandit.ledger import GOAL, Ledger
 from bandit.measures import FAILED, measures_of
 from bandit.report import Report, build_report
@@ -254,10 +257,21 @@ class Bandit:
         """Sums per (epoch, arm) and measure, over all epochs."""
         return self.timeline.ledger
 
+    @property
+    def history(self) -> History:
+        """Every epoch with what became of its users: what the report reads."""
+        timed = self._now > -NEVER
+        return History(
+            self.ledger,
+            self.closed_epochs,
+            np.array([epoch.allocation.probabilities for epoch in self.epochs]).reshape(-1, self.experiment.n_arms),
+            np.array([epoch.started_at for epoch in self.epochs]) if timed else None,
+            self._now if timed else None,
+        )
+
     def report(self) -> Report:
         """Return what the experiment says now; `bandit.markdown` turns it into text."""
-        allocations = [epoch.allocation for epoch in self.epochs]
-        return build_report(self.experiment, self.ledger, allocations, self.closed_epochs, self.state)
+        return build_report(self.experiment, self.history, self.state)
 
     def dump(self) -> str:
         """Return everything that is known as JSON text; `load` makes an equal from it."""

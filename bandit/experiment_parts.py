@@ -7,7 +7,7 @@ part of the rules, and a fault in one field does not hide those in the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import (
@@ -29,6 +29,10 @@ from bandit.wording import received
 Kind = Literal["binary", "numeric"]
 PerUser = Literal["mean", "first", "any", "sum"]
 PolicyKind = Literal["fixed", "thompson", "top_two", "epsilon_greedy", "ucb", "explore_then_commit"]
+
+LimitKind = Literal["max_increase", "max_decrease", "min", "max"]
+LIMIT_KINDS: tuple[LimitKind, ...] = ("max_increase", "max_decrease", "min", "max")
+"""Keys of which a guardrail has exactly one, in the order in which they are checked."""
 
 FAILED = "failed"
 """Built-in binary metric: the interaction failed (time-out, crash)."""
@@ -126,6 +130,21 @@ def _only_numeric(value: object, info: ValidationInfo) -> None:
         refuse("", f"received {received(value)}, allowed only for kind 'numeric'")
 
 
+def _refuse_beside(limit: float | None, info: ValidationInfo, others: Sequence[str]) -> None:
+    """Refuse a limit of a guardrail beside another one."""
+    for other in others:
+        if limit is not None and info.data.get(other) is not None:
+            refuse("", f"received {limit:g} beside {other}, allowed: exactly one of {', '.join(LIMIT_KINDS)}")
+
+
+def _instead_of_max(kind: str | None, of_quantile: bool) -> str:
+    """Say what a guardrail may have instead of max."""
+    if of_quantile:
+        return "a quantile needs it"
+    rate = "" if kind == "numeric" else "min, or "
+    return f"or give {rate}max_increase or max_decrease, relative to control"
+
+
 class Variant(Part):
     """One option: a versioned bundle of model, prompt version and parameters.
 
@@ -155,7 +174,7 @@ class Goal(Part):
         per_user: How the values of one user become one outcome; any: binary, sum: numeric only.
         mde: Smallest relative effect that matters, above 0.
         range: Numeric: values outside [low, high] are refused.
-        cap: Numeric: outcomes above are cut to it.
+        cap: Numeric: outcomes above are cut to it; without a range it is above 0, and no value is negative.
         baseline: Expected level of control, in the unit of the metric.
     """
 
@@ -201,6 +220,8 @@ class Goal(Part):
         limits = info.data.get("range")
         if cap is not None and limits is not None and cap <= limits[0]:
             refuse("", f"received {cap:g}, allowed: more than {limits[0]:g}, the low end of goal.range")
+        if cap is not None and "range" in info.data and limits is None and cap <= 0:
+            refuse("", f"received {cap:g}, allowed without goal.range: more than 0 (values are then not negative)")
         return cap
 
     @field_validator("baseline")
@@ -215,11 +236,13 @@ class Goal(Part):
             refuse("", f"received {baseline:g}, allowed: inside goal.range, {limits[0]:g} to {limits[1]:g}")
         if cap is not None and baseline > cap:
             refuse("", f"received {baseline:g}, allowed: at most goal.cap, {cap:g}")
+        if cap is not None and limits is None and baseline < 0:
+            refuse("", f"received {baseline:g}, allowed with goal.cap and no goal.range: 0 or more")
         return baseline
 
 
 class Guardrail(Part):
-    """A metric with a limit that an arm must keep to get users.
+    """A metric with a limit that an arm must keep to get users; exactly one of the four limits.
 
     Attributes:
         metric: Its name.
@@ -227,10 +250,13 @@ class Guardrail(Part):
         kind: `binary` or `numeric`.
         quantile: Numeric: level in (0, 1) of the quantile that `max` limits; without it the mean.
         per_user: How the values of one user become one outcome.
-        max_increase: Limit relative to control: 0.20 is 20 % above; this or `max`.
-        max: Absolute limit in the unit of the metric; this or `max_increase`.
-        cap: Mean of a numeric metric: outcomes are cut to it; above 0 and above `max`.
-        tolerance: Non-inferiority: certified against limit × (1 + tolerance), 0 or more.
+        max_increase: At most (1 + max_increase) × control, 0 or more: 0.20 is 20 % above.
+        max_decrease: At least (1 − max_decrease) × control, 0 or more and below 1: 0.01 is 1 % below.
+        min: Binary: the rate is at least this, in (0, 1).
+        max: At most this, in the unit of the metric; a binary one's rate, in (0, 1).
+        cap: Mean of a numeric metric: outcomes are cut to it, and values are not negative; above 0 and above `max`.
+        tolerance: Non-inferiority, 0 or more: what is certified is a limit moved by this part of it, max × (1 +
+            tolerance) or min × (1 − tolerance); for a quantile the share above `max` may be that much larger.
     """
 
     metric: Id = Field(description="the name of the metric that is limited")
@@ -239,9 +265,21 @@ class Guardrail(Part):
     quantile: InsideUnit | None = None
     per_user: PerUser = "mean"
     max_increase: NotNegative | None = None
+    max_decrease: Annotated[float, must(lambda x: 0 <= x < 1, "a number from 0, below 1")] | None = None
+    min: Value | None = None
     max: Value | None = None
     cap: PositiveValue | None = None
     tolerance: NotNegative = 0.0
+
+    @property
+    def limit_kind(self) -> LimitKind:
+        """Which of the four limits it has."""
+        return next(kind for kind in LIMIT_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether its limit is relative to control."""
+        return self.limit_kind in {"max_increase", "max_decrease"}
 
     @property
     def field_name(self) -> str:
@@ -269,24 +307,36 @@ class Guardrail(Part):
             refuse("", "received 'sum', allowed with quantile: 'mean', 'first'")
         return per_user
 
-    @field_validator("max_increase")
+    @field_validator("max_increase", "max_decrease")
     @classmethod
-    def _increase_is_of_a_mean(cls, increase: float | None, info: ValidationInfo) -> float | None:
-        if increase is not None and info.data.get("quantile") is not None:
-            refuse("", f"received {increase:g}, allowed with quantile: none; a quantile needs max")
-        return increase
+    def _relative_is_of_a_mean(cls, change: float | None, info: ValidationInfo) -> float | None:
+        if change is not None and info.data.get("quantile") is not None:
+            refuse("", f"received {change:g}, allowed with quantile: none; a quantile needs max")
+        _refuse_beside(change, info, LIMIT_KINDS[: LIMIT_KINDS.index(str(info.field_name))])
+        return change
+
+    @field_validator("min")
+    @classmethod
+    def _min_is_of_a_rate(cls, limit: float | None, info: ValidationInfo) -> float | None:
+        if limit is None:
+            return None
+        if info.data.get("kind") == "numeric":
+            refuse("", f"received {limit:g}, allowed only for kind 'binary'; a mean has max or max_decrease")
+        _refuse_beside(limit, info, ("max_increase", "max_decrease"))
+        if not 0 < limit < 1:
+            refuse("", f"received {limit:g}, allowed: a share above 0 and below 1")
+        return limit
 
     @field_validator("max")
     @classmethod
     def _one_limit(cls, limit: float | None, info: ValidationInfo) -> float | None:
         kind, of_quantile = info.data.get("kind"), info.data.get("quantile") is not None
         if limit is None:
-            if of_quantile or info.data.get("max_increase", 0.0) is None:
-                other = "a quantile needs it" if of_quantile else "or give max_increase, relative to control"
-                refuse("", f"missing; the limit in the unit of the metric ({other})")
+            given = any(info.data.get(other, 0.0) is not None for other in LIMIT_KINDS[:-1])
+            if of_quantile or not given:
+                refuse("", f"missing; the limit in the unit of the metric ({_instead_of_max(kind, of_quantile)})")
             return None
-        if info.data.get("max_increase") is not None:
-            refuse("", f"received {limit:g} beside max_increase, allowed: exactly one of the two")
+        _refuse_beside(limit, info, LIMIT_KINDS[:-1])
         if kind == "binary" and not 0 < limit < 1:
             refuse("", f"received {limit:g}, allowed for a binary guardrail: a share above 0 and below 1")
         if kind == "numeric" and "quantile" in info.data and not of_quantile and limit < SMALLEST_LIMIT:
@@ -303,6 +353,14 @@ class Guardrail(Part):
         if cap is not None and limit is not None and cap <= limit:
             refuse("", f"received {cap:g}, allowed: more than max, {limit:g}")
         return cap
+
+    @field_validator("tolerance")
+    @classmethod
+    def _tolerance_leaves_a_limit(cls, tolerance: float, info: ValidationInfo) -> float:
+        lower = next((kind for kind in ("min", "max_decrease") if info.data.get(kind) is not None), None)
+        if lower is not None and tolerance >= 1:
+            refuse("", f"received {tolerance:g}, allowed with {lower}: below 1, else nothing could break the limit")
+        return tolerance
 
 
 class PolicySettings(Part):

@@ -67,7 +67,7 @@ def guardrail_problems(guardrails: Sequence[Guardrail], goal: Goal | None) -> li
         if kind != rail.kind:
             message = f"received '{rail.kind}', allowed: '{kind}', as {received(rail.metric)} is declared above"
             found.append(Problem(f"[{index}].kind", message))
-        measure = (rail.metric, rail.quantile, rail.per_user, rail.max is None)
+        measure = (rail.metric, rail.quantile, rail.per_user, rail.limit_kind)
         before = measured.setdefault(measure, index)
         if before != index:
             message = f"received what guardrails[{before}] limits already ({received(rail.metric)}), allowed: once"

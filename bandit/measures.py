@@ -141,11 +141,36 @@ def metric_kinds(experiment: Experiment) -> Mapping[str, str]:
 def metric_bounds(experiment: Experiment, metric: str) -> tuple[float, float]:
     """Return the least and the largest value of a metric; infinite where nothing bounds it.
 
-    A goal keeps to its range. A metric with a limit on its mean is not negative: only then is a bet against
-    the mean a fair game.
+    A goal keeps to its range. A metric is not negative if a guardrail limits its mean, or if outcomes are cut at a cap
+    and no range says how low they go: only then has an exact bet on the mean a lower end to rest on.
     """
     goal = experiment.goal
     low, high = goal.range if goal.metric == metric and goal.range is not None else (-math.inf, math.inf)
-    if any(m.metric == metric and m.limit is not None for m in measures_of(experiment)):
+    cut = goal.metric == metric and goal.cap is not None and goal.range is None
+    rails = (rail for rail in map(_guardrail_measure, experiment.guardrails) if rail.metric == metric)
+    if cut or any(rail.limit is not None or rail.cap is not None for rail in rails):
         low = max(low, 0.0)
     return low, high
+
+
+def outcome_bounds(experiment: Experiment, measure_index: int) -> tuple[float, float] | None:
+    """Return the least and the largest outcome that a user can have on a measure, unit of the metric.
+
+    Args:
+        experiment: Declares range, cap and what a missing outcome counts.
+        measure_index: Index among `measures_of(experiment)`.
+
+    Returns:
+        (low, high), low < high; None where an outcome may be as low or as high as it likes.
+    """
+    measure = measures_of(experiment)[measure_index]
+    if measure.kind == "binary" or measure.above is not None:
+        return 0.0, 1.0
+    low, high = metric_bounds(experiment, measure.metric)
+    if measure.per_user == "sum":  # of any number of calls
+        low, high = 0.0 if low >= 0.0 else -math.inf, math.inf
+    if measure.cap is not None:
+        high = min(high, measure.cap)
+    if measure_index == 0 and experiment.missing == "zero":
+        low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bandit import Report
+
 State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["draft", "running", "paused", "stopped"]})]
 Time = Annotated[str | None, msgspec.Meta(description="RFC 3339 in UTC; null: has not happened")]
 Definition = Annotated[dict[str, Any], msgspec.Meta(description="the declaration, defaults written out")]
@@ -110,27 +112,6 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     rewards: list[UserReward]
 
 
-class ReportAnswer(msgspec.Struct, kw_only=True):
-    """What an experiment says now. Fields may be added; `schema` is raised if one changes its meaning."""
-
-    schema_: int = msgspec.field(name="schema")
-    experiment: str
-    hypothesis: str
-    state: State
-    goal: Annotated[dict[str, Any], msgspec.Meta(description="metric, kind, better, per_user, missing")]
-    epochs: int
-    closed_epochs: Annotated[int, msgspec.Meta(description="epochs 1 to this one are what the numbers are about")]
-    assigned: int
-    pending: Annotated[int, msgspec.Meta(description="users whose epoch is not closed yet")]
-    alpha: float
-    variants: Annotated[
-        list[dict[str, Any]],
-        msgspec.Meta(description="per variant: share, users, mean, credible interval, p_best, expected_loss, welch"),
-    ]
-    guardrails: Annotated[list[dict[str, Any]], msgspec.Meta(description="per limit: metric, limit, mean by variant")]
-    notes: list[str]
-
-
 class ReadyAnswer(msgspec.Struct, kw_only=True):
     """The server can serve."""
 
@@ -140,11 +121,11 @@ class ReadyAnswer(msgspec.Struct, kw_only=True):
     ] = []
 
 
-ALL: tuple[type[msgspec.Struct], ...] = (
+ALL: tuple[type, ...] = (
     ExperimentAnswer,
     DryRunAnswer,
     ExperimentsAnswer,
     UserAnswer,
-    ReportAnswer,
+    Report,
     ReadyAnswer,
 )

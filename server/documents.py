@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 
 from bandit import Experiment
+from bandit.inference.welch import Welch
+from bandit.report import document as report
 from server import answers
 from server.examples import BODIES
 from server.messages import ALL
@@ -58,9 +62,27 @@ def document(app: FastAPI) -> None:
             schema = plain()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             _, messages = msgspec.json.schema_components((*ALL, *answers.ALL), ref_template=_REF)
+            describe(messages)
             experiment = Experiment.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(experiment.pop("$defs", {}))
             schemas.update(messages, Experiment=experiment, Problem=SCHEMA)
         return app.openapi_schema or {}
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+_REPORT = {name: part for name, part in vars(report).items() if dataclasses.is_dataclass(part)} | {"Welch": Welch}
+_ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+
+
+def describe(schemas: dict[str, Any]) -> None:
+    """Give the parts of a report the words of their docstrings, field by field."""
+    for name, part in _REPORT.items():
+        about, _, attributes = (part.__doc__ or "").partition("\n\n    Attributes:\n")
+        schemas[name]["description"] = _line(about)
+        for field, words in _ATTRIBUTE.findall(attributes):
+            schemas[name]["properties"][field]["description"] = _line(words)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

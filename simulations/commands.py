@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from bandit.planning import Expectations
 from bandit.wording import received, unknown_name
+from simulations.analysis_command import analyze
 from simulations.compare import POLICIES
 from simulations.compare import compare as compare_policies
+from simulations.error_rates import chosen
+from simulations.error_rates import error_rates as measure_errors
+from simulations.error_tables import document, tables
+from simulations.example_log import example_log
 from simulations.files import check_can_write, read_experiment, read_world, write_json
+from simulations.plan_document import plan_document
+from simulations.plan_options import named_numbers, split_of
+from simulations.plan_text import plan_parts
 from simulations.progress import progress
 from simulations.recorded import RecordedTest, read_records
 from simulations.replay import entries, truths_of
@@ -27,7 +37,6 @@ from simulations.tables import (
     replay_sentences,
     replay_table,
     replay_title,
-    sizing_sentences,
 )
 
 app = typer.Typer(
@@ -125,25 +134,107 @@ def replay(
     show(json, [replay_title(result), replay_table(result), *replay_sentences(result)])
 
 
-@app.command(epilog="Example: bandit-sim plan experiment.toml --baseline 0.3 --users-per-day 2000")
+@app.command(
+    epilog="Example: bandit-sim plan experiment.toml --baseline 0.3 --users-per-day 2000 --expect harmful=0.002"
+)
 def plan(
     experiment: ExperimentFile,
     users_per_day: Annotated[float, typer.Option(help="new users a day, before exposure")],
     baseline: Annotated[float | None, typer.Option(help="control's mean outcome, instead of goal.baseline")] = None,
     sd: Annotated[float | None, typer.Option(help="standard deviation of a user's outcome (numeric goals)")] = None,
     power: Annotated[float, typer.Option(help="probability of finding an effect of size mde")] = 0.8,
+    split: Annotated[
+        str | None, typer.Option(metavar="A=0.5,B=0.5", help="share of each variant, instead of the file's")
+    ] = None,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC=VALUE",
+            help="expected level of a guardrail: a rate, a mean, or the change against control, such as 0.05; repeat "
+            "it for the next guardrail",
+        ),
+    ] = None,
+    base: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=VALUE", help="control's rate or mean, for a guardrail relative to control"),
+    ] = None,
+    sd_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=VALUE", help="standard deviation of a user's outcome, for a guardrail on a mean"),
+    ] = None,
+    non_inferiority: Annotated[
+        float | None, typer.Option(metavar="MARGIN", help="also plan to show: not worse by more than this, relative")
+    ] = None,
+    response_rate: Annotated[float | None, typer.Option(help="share of users with a value of the goal")] = None,
+    max_days: Annotated[float, typer.Option(help="longest acceptable time; warns if it is not enough")] = 90.0,
+    format: Annotated[  # noqa: A002 (the option's name)
+        Literal["text", "md"], typer.Option(help="md: the whole design of the experiment as a document")
+    ] = "text",
     json: JsonFile = None,
 ) -> None:
-    """Users and days that a fixed equal split needs: two variants, one look."""
+    """Users and days that an experiment needs: one look or any number, every guardrail, the whole design."""
     if not 0 < users_per_day < float("inf"):
         message = f"received {users_per_day:g}, allowed: a finite number above 0"
         raise typer.BadParameter(message, param_hint="--users-per-day")
     check_can_write(json)
-    asked = read_experiment(experiment)
-    sized = sizing(asked, users_per_day, baseline=baseline, sd=sd, power=power)
+    expectations = Expectations(
+        named_numbers(expect or (), "--expect"),
+        named_numbers(base or (), "--base"),
+        named_numbers(sd_of or (), "--sd-of"),
+    )
+    sized = sizing(
+        read_experiment(experiment),
+        users_per_day,
+        baseline=baseline,
+        sd=sd,
+        power=power,
+        split=None if split is None else split_of(split),
+        expectations=expectations,
+        response_rate=response_rate,
+        margin=non_inferiority,
+        max_days=max_days,
+    )
     if json is not None:
         write_json(json, sized.to_dict())
-    show(json, sizing_sentences(asked, sized, users_per_day))
+    if format == "text":
+        show(json, plan_parts(sized))
+    elif str(json) != "-":
+        typer.echo(plan_document(sized), nl=False)
+
+
+app.command(epilog="Example: bandit-sim analyze log.csv --goal resolved --split A=0.5,B=0.5")(analyze)
+
+
+@app.command(
+    name="error-rates", epilog="Example: bandit-sim error-rates --only base,drift-floor-0.05 --replications 4000"
+)
+def error_rates(
+    quick: Annotated[bool, typer.Option("--quick", help="a few scenarios, in seconds")] = False,
+    replications: Annotated[
+        int | None, typer.Option(min=2, max=10**6, help="runs of each scenario; default: 2000, with --quick 400")
+    ] = None,
+    seed: Seed = 1,
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="these scenarios alone, with commas between them")
+    ] = None,
+    format: Annotated[  # noqa: A002 (the option's name)
+        Literal["text", "md"], typer.Option(help="md: the tables as Markdown")
+    ] = "text",
+    json: JsonFile = None,
+) -> None:
+    """How often tests, intervals and decisions err, and how soon they find an effect, under the engine's allocation."""
+    check_can_write(json)
+    asked = chosen(None if only is None else [name.strip() for name in only.split(",")], quick=quick)
+    runs = replications or (400 if quick else 2_000)
+    with progress(["error rates"], runs * sum(scenario.users for scenario in asked)) as watch:
+        told = None if watch is None else partial(watch, "error rates")
+        result = measure_errors(asked, replications=runs, seed=seed, watch=told)
+    if json is not None:
+        write_json(json, result.to_dict())
+    if format == "text":
+        show(json, tables(result))
+    elif str(json) != "-":
+        typer.echo(document(result), nl=False)
 
 
 @app.command(epilog="Example: bandit-sim check experiment.toml")
@@ -156,8 +247,14 @@ def check(experiment: ExperimentFile) -> None:
 @app.command(epilog="Example: bandit-sim example > experiment.toml")
 def example(
     world: Annotated[bool, typer.Option("--world", help="its world for `compare` instead")] = False,
+    log: Annotated[bool, typer.Option("--log", help="a log for `analyze` instead")] = False,
 ) -> None:
     """Print a commented experiment file to start from."""
+    if world and log:
+        raise typer.BadParameter("received both, allowed: one of --world and --log", param_hint="--log")
+    if log:
+        typer.echo("\n".join(example_log()))
+        return
     name = "example_world.toml" if world else "example.toml"
     text = (files("simulations") / name).read_text(encoding="utf-8")
     typer.echo(text, nl=False)

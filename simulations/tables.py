@@ -13,7 +13,6 @@ from bandit.experiment_rules import MOST_VARIANTS
 from simulations.compare import Comparison
 from simulations.replay import Replay
 from simulations.scores import Estimate, Score
-from simulations.sizing import Sizing
 
 _REASONS = {"no_clicks": "no clicks", "one_arm": "one arm", "too_many_arms": f"more than {MOST_VARIANTS} arms"}
 _COLUMNS = 3
@@ -150,28 +149,6 @@ def replay_sentences(result: Replay) -> list[str]:
         f"Truth: observed rates, shrunk toward their test's as arms differ by {truths.spread:.1%} of it (one s.d.).",
         f"± is one standard error over tests; runs of each test: {result.replications:,}; seed {result.seed}.",
     ]
-
-
-def sizing_sentences(experiment: Experiment, sized: Sizing, users_per_day: float) -> list[str]:
-    """Return a plan in sentences."""
-    need = sized.plan
-    share = "" if experiment.rollout.exposure == 1 else f" × exposure {experiment.rollout.exposure:g}"
-    effect = "" if need.cohens_h is None else f", Cohen's h {need.cohens_h:.4f}"
-    size = (
-        f"{need.users_per_variant:,} users per variant: finds {need.baseline:g} → {need.target:g} with power "
-        f"{need.power:g} at a two-sided alpha of {need.alpha:g} (effect size {need.effect_size:.4f}{effect})."
-    )
-    time = (
-        f"{sized.total_users:,} users for {experiment.n_arms} variants; {sized.days:,} days at {users_per_day:,g} "
-        f"users a day{share}, rounded up to whole days."
-    )
-    sentences = [size, time, f"Method: {need.method}."]
-    if experiment.n_arms > 2:
-        sentences.append(
-            f"The file has {experiment.n_arms} variants: this is the size for two variants, one look. No correction "
-            "for several comparisons is in it."
-        )
-    return sentences
 
 
 def check_lines(experiment: Experiment) -> list[str]:

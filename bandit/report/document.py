@@ -1,24 +1,60 @@
-"""The report as a document: a pure function of the experiment, its allocations and its ledger."""
+"""The report as a document: values only, each explained where it stands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
+from bandit.inference.welch import Welch
 
-from bandit.allocation import Allocation
-from bandit.best_arm import best_arm
-from bandit.engine import posterior_of
-from bandit.experiment import Experiment, Guardrail
-from bandit.inference.welch import FEWEST_EVENTS, Sample, Welch, sample_of, traffic_moved, welch
-from bandit.learning import complete, totals_of
-from bandit.ledger import GOAL, Ledger
-from bandit.measures import N, guardrail_measure
+SCHEMA = 2
 
-LEVEL = 0.95
-"""Level of the credible intervals."""
+Verdict = Literal["deploy", "keep_running", "do_not_deploy", "inconclusive", "unknown"]
+"""What to do with a variant; `unknown`: the log does not say enough for any decision."""
+
+GuardrailVerdict = Literal["ok", "unknown", "breached"]
+
+Reason = Literal[
+    "guardrail",
+    "data",
+    "worse",
+    "too_small",
+    "better",
+    "guardrail_unknown",
+    "too_young",
+    "novelty",
+    "not_enough_data",
+    "horizon",
+    "stopped",
+    "no_propensities",
+]
+"""Which rule decided: a broken guardrail; data to be fixed first; worse than control; a gain too small to matter;
+better, with every guardrail kept; better, but a guardrail is not certified, or the experiment is too young, or the
+last seven days say otherwise; not enough data yet; the horizon was reached without a decision; stopped before one; a
+log without propensities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do.
+
+    Attributes:
+        verdict: One of `Verdict`.
+        reason: Which rule decided: one of `Reason`.
+        sentence: The same for people, with what it rests on.
+        expected_users: Further users of the experiment until a decision can be expected; None: decided, or not to
+            be told.
+        expected_days: The same in days at the present traffic; None without traffic or a clock.
+        assuming: What has to hold for the two: "the present estimate holds", "the true effect is 5 %"; empty
+            without them.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    sentence: str
+    expected_users: int | None = None
+    expected_days: float | None = None
+    assuming: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +75,9 @@ class VariantReport:
         interval: 95 % credible interval of the arm's mean.
         p_best: Posterior probability of being the best variant.
         expected_loss: Expected loss against the best variant if this one is served, in the goal's unit.
-        welch: Welch test against control; None for control, or where it cannot be made.
+        unreliable: Why interval, p_best and expected_loss may mislead here; empty: nothing speaks against them.
+        welch: Welch test against control on the goal; None for control, or where it cannot be made.
+        decision: What to do with it; None for control.
     """
 
     key: str
@@ -55,7 +93,140 @@ class VariantReport:
     interval: tuple[float, float] | None
     p_best: float | None
     expected_loss: float | None
+    unreliable: tuple[str, ...]
     welch: Welch | None
+    decision: Decision | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A difference, the variant's mean minus control's, in the metric's unit.
+
+    Attributes:
+        difference: The estimate; None where there is none yet.
+        interval: Confidence interval; None where it may not be read yet.
+        level: Its level, e.g. 0.95.
+        p_value: Two-sided, against no difference.
+    """
+
+    difference: float | None
+    interval: tuple[float, float] | None
+    level: float
+    p_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EProcess:
+    """Exact evidence at this look: the label e-process, joined by bounded bets where outcomes are numeric.
+
+    An e-value of 20 is as rare as p = 0.05 at any look.
+
+    Attributes:
+        higher: E-value against "the variant's mean is at no time above control's".
+        lower: E-value against "the variant's mean is at no time below control's".
+        p_value: Any-time, two-sided: smallest so far.
+        exact: Whether it is exact; False: propensities are corrected by estimated response rates.
+    """
+
+    higher: float
+    lower: float
+    p_value: float
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """The difference relative to control, as a fraction.
+
+    Attributes:
+        relative: mean(variant) / mean(control) − 1.
+        interval: Any-time interval of it; None where control's mean cannot be told from 0, or not yet.
+    """
+
+    relative: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One variant against control on one metric.
+
+    Attributes:
+        metric: Name of the metric.
+        role: "goal", "guardrail", or "response" (has a goal value: 1 or 0 per assigned user).
+        statistic: What is compared, in words: "mean", "rate", "share of calls above 1500".
+        better: "higher" or "lower" for the goal, else None.
+        variant: Key of the variant.
+        users: Its users in the comparison.
+        control_users: Control's.
+        mean: Its mean outcome; None without users.
+        control_mean: Control's.
+        welch: Welch's test; None where it cannot be made.
+        fixed_time: Shared-weight AIPW estimate.
+        final: Whether `fixed_time` and `welch` are read at the declared horizon: the one look they are valid for.
+        reasons: Why `fixed_time` may not be trusted here, `final` apart; empty: nothing speaks against it.
+        unweighted: The same with every user weighted alike: no bias from weighting, wider.
+        last_seven_days: `fixed_time` over users assigned in the last seven days of the data.
+        any_time: Any-time interval and p-value; asymptotic.
+        e_process: Exact any-time evidence; None where outcomes are not bounded on both sides.
+        lift: Relative difference; None where control's mean is 0 or there are no users.
+    """
+
+    metric: str
+    role: str
+    statistic: str
+    better: str | None
+    variant: str
+    users: int
+    control_users: int
+    mean: float | None
+    control_mean: float | None
+    welch: Welch | None
+    fixed_time: Estimate | None
+    final: bool
+    reasons: tuple[str, ...]
+    unweighted: Estimate | None
+    last_seven_days: Estimate | None
+    any_time: Estimate | None
+    e_process: EProcess | None
+    lift: Lift | None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardrailState:
+    """A variant on a guardrail, by closed epochs.
+
+    Attributes:
+        variant: Its key.
+        state: "ok" (certified), "unknown" or "breached".
+        users: Users with a value.
+        level: Their mean outcome (for a quantile: mean share of a user's calls above the limit); None without users.
+        relative: level / control's − 1 for a limit relative to control; else None.
+        interval: Any-time interval of `relative` if the limit is relative, else of the level; None where it may not
+            be read yet.
+        e_breach: E-value against "the limit is kept"; breached from `threshold_breach` on.
+        e_ok: E-value against "the limit, tolerance included, is not kept"; certified from `threshold_ok` on.
+        threshold_breach: See above.
+        threshold_ok: See above.
+        users_needed: Further users of the variant until it is certified if what is seen holds; None: certified,
+            breached, or out of reach.
+        exact: Whether the error of both is bounded exactly; False: that of the certificate or both asymptotically.
+        method: How it was tested, in words.
+    """
+
+    variant: str
+    state: GuardrailVerdict
+    users: int
+    level: float | None
+    relative: float | None
+    interval: tuple[float, float] | None
+    e_breach: float
+    e_ok: float
+    threshold_breach: float
+    threshold_ok: float
+    users_needed: int | None
+    exact: bool
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +236,77 @@ class GuardrailReport:
     Attributes:
         metric: Its metric.
         limit: The limit in words.
+        statistic: What is limited: "mean", "rate", "share of calls above 1500".
         enforced: Whether a breach keeps users away from a variant.
         users: Users with a value, per variant key.
         mean: Mean outcome per variant key (for a quantile: share above the limit); None without users.
+        states: One entry per variant; control's, where the limit is absolute, is an alarm. Empty where nothing can be
+            said: a limit relative to control in a log without propensities.
     """
 
     metric: str
     limit: str
+    statistic: str
     enforced: bool
     users: dict[str, int]
     mean: dict[str, float | None]
+    states: tuple[GuardrailState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmCheck:
+    """A count of users of one variant against what was to be expected.
+
+    Attributes:
+        variant: Its key.
+        users: Users counted.
+        expected: Users expected.
+        e_value: Largest e-value so far against "as expected".
+        flagged: Whether it is beyond what chance does.
+    """
+
+    variant: str
+    users: int
+    expected: float
+    e_value: float
+    flagged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """Whether the data are what they should be.
+
+    Attributes:
+        assigned: Users assigned against Σ propensities; empty without propensities.
+        with_outcome: Users with a goal value against the same shares of all who have one; empty likewise.
+        response: Users with a goal value against control's response, per treatment; empty likewise.
+        response_matters: Whether unequal response spoils the comparison on the goal; it does not where a missing
+            outcome counts as the worst.
+        fix_first: What has to be put right before any variant is deployed, in words.
+        drift: Variants whose mean moved over time.
+    """
+
+    assigned: tuple[ArmCheck, ...]
+    with_outcome: tuple[ArmCheck, ...]
+    response: tuple[ArmCheck, ...]
+    response_matters: bool
+    fix_first: tuple[str, ...]
+    drift: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """When fixed-time numbers are final.
+
+    Attributes:
+        users: Declared users, or None.
+        days: Declared days, or None.
+        reached: Whether closed epochs reach it.
+    """
+
+    users: int | None
+    days: float | None
+    reached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +317,22 @@ class Report:
         schema: Version of this document.
         experiment: Key.
         hypothesis: The declared hypothesis.
-        state: draft, running, paused or stopped.
-        goal: Declared goal: metric, kind, direction, unit of analysis, rule for missing outcomes.
+        state: draft, running, paused, stopped, or log.
+        goal: Declared goal: metric, kind, direction, unit of analysis, rule for missing outcomes, mde.
+        unit: What is counted: "user", or "row" in a log that does not name users.
         epochs: Epochs so far.
         closed_epochs: Epochs 1 to this one are closed and read.
         assigned: Users assigned.
         pending: Users of epochs not yet closed.
-        alpha: Level of the Welch intervals is 1 − alpha.
+        age_days: Days since the first epoch began; None without a clock.
+        users_per_day: Present traffic; None without a clock.
+        alpha: Error bound over all variants.
+        horizon: When fixed-time numbers are final.
+        decision: What to do with the experiment.
         variants: One entry per variant, in file order.
+        comparisons: One entry per metric and treatment: the goal first, then guardrails, then response.
         guardrails: One entry per guardrail, in file order.
+        checks: Whether the data are what they should be.
         notes: What a reader has to know before using the numbers.
     """
 
@@ -102,161 +341,22 @@ class Report:
     hypothesis: str
     state: str
     goal: dict[str, Any]
+    unit: str
     epochs: int
     closed_epochs: int
     assigned: int
     pending: int
+    age_days: float | None
+    users_per_day: float | None
     alpha: float
+    horizon: Horizon
+    decision: Decision
     variants: tuple[VariantReport, ...]
+    comparisons: tuple[Comparison, ...]
     guardrails: tuple[GuardrailReport, ...]
+    checks: Checks
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as JSON types."""
         return asdict(self)
-
-
-def build_report(
-    experiment: Experiment, ledger: Ledger, allocations: Sequence[Allocation], closed_epochs: int, state: str
-) -> Report:
-    """Return the report.
-
-    Args:
-        experiment: What was asked.
-        ledger: Sums of all epochs.
-        allocations: One per epoch of the ledger, in order.
-        closed_epochs: Epochs 1 to this one are closed.
-        state: State of the experiment; "running" shows the last allocation as the current one.
-    """
-    goal = experiment.goal
-    return Report(
-        schema=1,
-        experiment=experiment.key,
-        hypothesis=experiment.hypothesis or "",
-        state=state,
-        goal={
-            "metric": goal.metric,
-            "kind": goal.kind,
-            "better": goal.better,
-            "per_user": goal.per_user,
-            "missing": experiment.missing,
-        },
-        epochs=ledger.n_epochs,
-        closed_epochs=closed_epochs,
-        assigned=int(ledger.assigned.sum()),
-        pending=int(ledger.assigned[closed_epochs:].sum()),
-        alpha=experiment.policy.alpha,
-        variants=_variants(experiment, ledger, allocations, closed_epochs, state),
-        guardrails=tuple(_guardrail(experiment, g, ledger.upto(closed_epochs)) for g in experiment.guardrails),
-        notes=_notes(experiment, closed_epochs),
-    )
-
-
-def _variants(
-    experiment: Experiment, ledger: Ledger, allocations: Sequence[Allocation], closed_epochs: int, state: str
-) -> tuple[VariantReport, ...]:
-    closed = ledger.upto(closed_epochs)
-    assigned = closed.assigned.sum(axis=0)
-    observed = closed.sums[GOAL].sum(axis=0)
-    origin = closed.origins[GOAL] or 0.0
-    whole = complete(experiment, assigned, observed, origin)
-    totals = totals_of(experiment, assigned, observed, origin)
-    known = totals.n.sum() > 0
-    posterior = posterior_of(experiment, totals)
-    best = best_arm(posterior)
-    low, high = posterior.quantile((1 - LEVEL) / 2), posterior.quantile((1 + LEVEL) / 2)
-    samples = [sample_of(row, origin) if row[N] > 0 else None for row in whole]
-
-    def interval(arm: int) -> tuple[float, float] | None:
-        ends = (float(low[arm]), float(high[arm]))
-        if not known:
-            return None
-        if experiment.goal.kind == "numeric":
-            ends = (ends[0] + totals.origin, ends[1] + totals.origin)
-        if experiment.goal.better == "higher":
-            return ends
-        turn = 1.0 if experiment.goal.kind == "binary" else 0.0
-        return (turn - ends[1], turn - ends[0])
-
-    reports = []
-    for arm, variant in enumerate(experiment.variants):
-        sample = samples[arm]
-        reports.append(
-            VariantReport(
-                key=variant.key,
-                control=variant.control,
-                share=allocations[-1].probabilities[arm] if state == "running" and allocations else None,
-                assigned=int(ledger.assigned[:, arm].sum()),
-                moved=int(ledger.moved[:, arm].sum()),
-                pending=int(ledger.assigned[closed_epochs:, arm].sum()),
-                with_outcome=int(observed[arm, N]),
-                missing=int(assigned[arm] - observed[arm, N]),
-                users=int(whole[arm, N]),
-                mean=None if sample is None else sample.mean,
-                interval=interval(arm),
-                p_best=float(best.probability[arm]) if known else None,
-                expected_loss=float(best.expected_loss[arm]) if known else None,
-                welch=_welch(experiment, closed, allocations, samples, arm),
-            )
-        )
-    return tuple(reports)
-
-
-def _welch(
-    experiment: Experiment,
-    closed: Ledger,
-    allocations: Sequence[Allocation],
-    samples: Sequence[Sample | None],
-    arm: int,
-) -> Welch | None:
-    sample, control = samples[arm], samples[experiment.control]
-    if arm == experiment.control or sample is None or control is None:
-        return None
-    reasons = []
-    p = np.array([a.probabilities for a in allocations[: closed.n_epochs]])
-    if traffic_moved(p, closed.assigned.astype(np.float64), arm, experiment.control):
-        reasons.append("traffic moved")
-    if experiment.goal.kind == "binary" and min(map(_rarer_events, (sample, control))) < FEWEST_EVENTS:
-        reasons.append(f"fewer than {FEWEST_EVENTS} events or non-events in an arm")
-    return welch(sample, control, experiment.policy.alpha, reasons)
-
-
-def _rarer_events(sample: Sample) -> float:
-    return sample.n * min(sample.mean, 1.0 - sample.mean)
-
-
-def _guardrail(experiment: Experiment, guardrail: Guardrail, closed: Ledger) -> GuardrailReport:
-    index = guardrail_measure(experiment, guardrail)
-    sums = closed.sums[index].sum(axis=0)
-    origin = closed.origins[index] or 0.0
-    means = {
-        key: sample_of(row, origin).mean if row[N] > 0 else None for key, row in zip(experiment.arms, sums, strict=True)
-    }
-    users = {key: int(row[N]) for key, row in zip(experiment.arms, sums, strict=True)}
-    return GuardrailReport(guardrail.metric, limit_in_words(guardrail), False, users, means)
-
-
-def limit_in_words(guardrail: Guardrail) -> str:
-    """Return what a guardrail demands, as a phrase."""
-    if guardrail.quantile is not None:
-        share = 1.0 - guardrail.quantile
-        return f"at most {share:.3g} of calls above {guardrail.max:g}"
-    if guardrail.max is not None:
-        return f"at most {guardrail.max:g}"
-    return f"at most {guardrail.max_increase:.3g} (as a fraction) above control"
-
-
-def _notes(experiment: Experiment, closed_epochs: int) -> tuple[str, ...]:
-    notes = []
-    if closed_epochs == 0:
-        notes.append("No epoch is closed yet: a user counts when the reward window is over, so there are no numbers.")
-    if experiment.guardrails:
-        notes.append("Guardrails are reported, not enforced: no variant loses users for breaching one.")
-    if experiment.rollout.ramp:
-        notes.append("The ramp is reported, not enforced: exposure stays where it is declared.")
-    if experiment.policy.kind != "fixed":
-        notes.append(
-            "Traffic follows the data. P(best), expected loss and credible intervals assume that the arms' means do "
-            "not drift; Welch is meant for one look at a fixed split."
-        )
-    return tuple(notes)

@@ -1,96 +1,288 @@
-"""The report as Markdown for people."""
+"""The report as Markdown for people: what to do first, what it rests on below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from bandit.inference.welch import Welch
-from bandit.report.document import GuardrailReport, Report, VariantReport
+from bandit.markdown_text import table, text
+from bandit.report.document import (
+    ArmCheck,
+    Comparison,
+    Estimate,
+    GuardrailReport,
+    GuardrailState,
+    Report,
+    VariantReport,
+)
+from bandit.report.numbers import NOTHING, about, days, level, percent
 
-NOTHING = "–"
+_VERDICTS = {
+    "deploy": "deploy",
+    "keep_running": "keep running",
+    "do_not_deploy": "do not deploy",
+    "inconclusive": "inconclusive",
+    "unknown": "not known",
+}
 
 
 def markdown(report: Report) -> str:
     """Return the report as GitHub-flavoured Markdown."""
-    goal = report.goal
-    status = (
-        f"**{report.state}** · goal {_text(goal['metric'])} ({goal['kind']}, {goal['better']} is better) · "
-        f"{report.assigned:,} users assigned, {report.pending:,} of them pending · epoch {report.epochs}, "
-        f"{report.closed_epochs} closed"
-    )
-    lines = [
-        f"# {_text(report.experiment)}",
-        "",
-        *([f"> {_text(report.hypothesis)}", ""] if report.hypothesis else []),
-        status,
-        "",
-        *_table(
-            ("variant", "share now", "users", "with outcome", "mean", "95 % credible interval", "P(best)",
-             "expected loss"),
-            [_row(variant) for variant in report.variants],
-        ),
-        "",
-    ]  # fmt: skip
-    tests = [(variant.key, variant.welch) for variant in report.variants if variant.welch is not None]
-    if tests:
-        level = f"{100 * (1 - report.alpha):g} % interval"
-        rows = [_test(key, test) for key, test in tests]
-        lines += ["## Welch test against control", ""]
-        lines += [*_table(("variant", "difference", level, "p-value", "trust"), rows), ""]
+    lines = [f"# {text(report.experiment)}", ""]
+    if report.hypothesis:
+        lines += [f"> {text(report.hypothesis)}", ""]
+    lines += [_status(report), "", *_decision(report), "## Variants", "", *_variants(report)]
+    lines += _goal(report)
     if report.guardrails:
-        keys = [variant.key for variant in report.variants]
-        rows = [_guardrail(guardrail, keys) for guardrail in report.guardrails]
-        lines += ["## Guardrails", ""]
-        lines += [*_table(("metric", "limit", *map(_text, keys), "enforced"), rows), ""]
-    lines += [f"- {note}" for note in report.notes]
+        lines += ["## Guardrails", "", *_guardrails(report)]
+    lines += _others(report)
+    lines += ["## Are the data right?", "", *(f"- {text(line)}" for line in check_lines(report)), ""]
+    if report.notes:
+        lines += ["## Notes", "", *(f"- {text(note)}" for note in report.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(variant: VariantReport) -> tuple[str, ...]:
-    interval = NOTHING if variant.interval is None else f"{variant.interval[0]:.4g} to {variant.interval[1]:.4g}"
+def _status(report: Report) -> str:
+    goal = report.goal
+    goal_words = f"goal {text(goal['metric'])} ({goal['kind']}, {goal['better']} is better)"
+    if report.state == "log":
+        age = "" if report.age_days is None else f" over {days(report.age_days)}"
+        pending = f", {report.pending:,} of them too late to count" if report.pending else ""
+        return f"**log** · {goal_words} · {report.assigned:,} {report.unit}s{age}{pending}"
+    age = "" if report.age_days is None else f"{days(report.age_days)} old · "
     return (
-        _text(variant.key) + (" (control)" if variant.control else ""),
-        NOTHING if variant.share is None else f"{variant.share:.1%}",
-        f"{variant.users:,}",
-        f"{variant.with_outcome:,}",
-        _number(variant.mean),
-        interval,
-        NOTHING if variant.p_best is None else _chance(variant.p_best),
-        "< 1e-9"
-        if variant.expected_loss is not None and variant.expected_loss < 1e-9
-        else _number(variant.expected_loss),
+        f"**{report.state}** · {age}{goal_words} · {report.assigned:,} users assigned, {report.pending:,} of them "
+        f"pending · epoch {report.epochs}, {report.closed_epochs} closed"
     )
 
 
-def _test(key: str, test: Welch) -> tuple[str, ...]:
-    trust = "yes" if test.trustworthy else "**no**: " + "; ".join(test.reasons)
-    low, high = test.interval
-    return (_text(key), f"{test.difference:+.4g}", f"{low:+.4g} to {high:+.4g}", f"{test.p_value:.3g}", trust)
+def _decision(report: Report) -> list[str]:
+    lines = ["## Decision", "", f"**{text(report.decision.sentence)}**", ""]
+    others = [
+        variant.decision.sentence
+        for variant in report.variants
+        if variant.decision is not None and variant.decision.sentence not in report.decision.sentence
+    ]
+    return lines + ([*(f"- {text(sentence)}" for sentence in others), ""] if others else [])
 
 
-def _guardrail(guardrail: GuardrailReport, keys: Sequence[str]) -> tuple[str, ...]:
-    means = (_number(guardrail.mean[key]) for key in keys)
-    return (_text(guardrail.metric), guardrail.limit, *means, "yes" if guardrail.enforced else "no")
+def _is_share(report: Report) -> bool:
+    return bool(report.goal["kind"] == "binary")
 
 
-def _chance(p: float) -> str:
+def _variants(report: Report) -> list[str]:
+    share = _is_share(report)
+    running = any(variant.share is not None for variant in report.variants)
+    lifts = {each.variant: each for each in report.comparisons if each.role == "goal"}
+    head = [
+        "variant",
+        *(["share now"] if running else []),
+        f"{report.unit}s",
+        "with outcome",
+        "mean",
+        "against control",
+    ]
+    head += ["P(best)", "expected loss", "95 % credible interval", "what to do"]
+    rows = []
+    for variant in report.variants:
+        found = lifts.get(variant.key)
+        lift = None if found is None or found.lift is None else found.lift.relative
+        interval = NOTHING
+        if variant.interval is not None:
+            interval = " to ".join(level(end, is_share=share) for end in variant.interval)
+        cells = [text(variant.key) + (" (control)" if variant.control else "")]
+        cells += [NOTHING if variant.share is None else f"{variant.share:.1%}"] if running else []
+        cells += [f"{variant.users:,}", f"{variant.with_outcome:,}", level(variant.mean, is_share=share)]
+        cells += [NOTHING if lift is None else f"{lift:+.1%}", _chance(variant.p_best), _loss(variant), interval]
+        cells += [NOTHING if variant.decision is None else _VERDICTS[variant.decision.verdict]]
+        rows.append(tuple(cells))
+    lines = [*table(head, rows, f"l{'r' * (len(head) - 2)}l"), ""]
+    reasons = dict.fromkeys(reason for variant in report.variants for reason in variant.unreliable)
+    if reasons:
+        lines += [
+            f"P(best), expected loss and credible intervals may mislead here: {text('; '.join(reasons))}.",
+            "",
+        ]
+    return lines
+
+
+def _goal(report: Report) -> list[str]:
+    rows = []
+    share = _is_share(report)
+    for found in (each for each in report.comparisons if each.role == "goal"):
+        horizon = "" if found.final else "; not final before the horizon"
+        rows += [
+            _row(found, "any-time interval", found.any_time, share, "yes, at any look"),
+            _row(found, "fixed-time estimate", found.fixed_time, share, _trust(found.reasons, "yes") + horizon),
+            _row(found, "… all users weighted alike", found.unweighted, share, _trust(found.reasons, "yes") + horizon),
+            _row(found, "… last seven days", found.last_seven_days, share, "to look at"),
+            _welch(found, share),
+        ]
+    shown = [row for row in rows if row is not None]
+    if not shown:
+        return []
+    evidence = [_evidence(each) for each in report.comparisons if each.role == "goal" and each.e_process is not None]
+    lines = [f"## {text(report.goal['metric'])} against control", ""]
+    lines += [*table(("variant", "method", "difference", "interval", "p-value", "trust it?"), shown, "llrrrl"), ""]
+    return lines + ([*(f"- {line}" for line in evidence), ""] if evidence else [])
+
+
+def _row(
+    found: Comparison,
+    method: str,
+    estimate: Estimate | None,
+    share: bool,
+    trust: str,
+) -> tuple[str, ...] | None:
+    if estimate is None or estimate.difference is None:
+        return None
+    interval = "not before there are more data"
+    if estimate.interval is not None:
+        interval = " to ".join(_signed(end, share) for end in estimate.interval)
+    name = f"{method}, {percent(estimate.level)}"
+    p_value = NOTHING if estimate.p_value is None or estimate.interval is None else f"{estimate.p_value:.3g}"
+    return (text(found.variant), name, _signed(estimate.difference, share), interval, p_value, trust)
+
+
+def _welch(found: Comparison, share: bool) -> tuple[str, ...] | None:
+    test: Welch | None = found.welch
+    if test is None:
+        return None
+    interval = " to ".join(_signed(end, share) for end in test.interval)
+    trust = _trust(test.reasons, "yes")
+    return (
+        text(found.variant),
+        "Welch's test",
+        _signed(test.difference, share),
+        interval,
+        f"{test.p_value:.3g}",
+        trust,
+    )
+
+
+def _evidence(found: Comparison) -> str:
+    process = found.e_process
+    assert process is not None  # noqa: S101 (the caller looked)
+    exact = "exact at any look" if process.exact else "asymptotic: outcomes are missing"
+    return (
+        f"{text(found.variant)}: evidence that it is at some time higher than control {_e(process.higher)}, lower "
+        f"{_e(process.lower)} (e-values, {exact}; p {process.p_value:.3g})."
+    )
+
+
+def _trust(reasons: Sequence[str], otherwise: str) -> str:
+    return "**no**: " + text("; ".join(reasons)) if reasons else otherwise
+
+
+def _guardrails(report: Report) -> list[str]:
+    keys = [variant.key for variant in report.variants]
+    rows = [
+        (text(rail.metric), text(rail.limit), *(_guardrail_cell(rail, key) for key in keys))
+        for rail in report.guardrails
+    ]
+    lines = [*table(("metric", "limit", *map(text, keys)), rows, "ll"), ""]
+    asymptotic = [rail.metric for rail in report.guardrails if any(not state.exact for state in rail.states)]
+    if asymptotic:
+        lines += [f"Asymptotic, not exact: {text(', '.join(dict.fromkeys(asymptotic)))}.", ""]
+    return lines
+
+
+def _guardrail_cell(rail: GuardrailReport, key: str) -> str:
+    state = next((each for each in rail.states if each.variant == key), None)
+    shown = level(rail.mean[key], is_share=rail.statistic != "mean")
+    if state is None:
+        return shown
+    return f"{shown} {_guardrail_state(state)}"
+
+
+def _guardrail_state(state: GuardrailState) -> str:
+    relative = "" if state.relative is None else f"({state.relative:+.1%}) "
+    if state.state == "breached":
+        return f"{relative}**breached**"
+    needed = "" if state.users_needed is None else f", about {about(state.users_needed)} more users"
+    return f"{relative}{state.state}{needed}"
+
+
+def _others(report: Report) -> list[str]:
+    """Return the differences on every other metric."""
+    complete = all(variant.missing == 0 for variant in report.variants)
+    rows = []
+    for found in report.comparisons:
+        if found.role == "goal" or found.mean is None or (found.role == "response" and complete):
+            continue
+        share = found.statistic != "mean"
+        any_time = found.any_time
+        interval = NOTHING
+        if any_time is not None and any_time.interval is not None:
+            interval = " to ".join(_signed(end, share) for end in any_time.interval)
+        difference = NOTHING if any_time is None or any_time.difference is None else _signed(any_time.difference, share)
+        rows.append(
+            (
+                text(f"{found.metric}, {found.statistic}"),
+                text(found.variant),
+                level(found.mean, is_share=share),
+                level(found.control_mean, is_share=share),
+                difference,
+                interval,
+            )
+        )
+    if not rows:
+        return []
+    head = ("metric", "variant", "its mean", "control's", "difference", "any-time interval")
+    return ["## Other metrics against control", "", *table(head, rows, "ll"), ""]
+
+
+def check_lines(report: Report) -> list[str]:
+    """Return what the checks of the data say, one sentence each."""
+    checks = report.checks
+    lines = []
+    if checks.assigned:
+        lines.append(_check("Users assigned against their probabilities", checks.assigned))
+        harmless = "" if checks.response_matters else "; harmless, as a missing outcome counts as a value"
+        lines.append(_check("Users with an outcome against these probabilities", checks.with_outcome, harmless))
+        lines.append(_check("Response against control's", checks.response, harmless))
+    else:
+        lines.append("Nobody can say whether users were assigned as intended: probabilities are not known.")
+    if report.state == "log" and report.age_days is None:
+        lines.append("There are no times, so nobody can say whether means moved.")
+    elif checks.drift:
+        lines.append(f"The mean moved over time: {', '.join(checks.drift)}.")
+    else:
+        lines.append("No mean moved over time, as far as can be seen.")
+    return lines
+
+
+def _check(what: str, found: Sequence[ArmCheck], remark: str = "") -> str:
+    odd = [
+        f"{each.variant} {each.users:,} where {each.expected:,.0f} were expected (e-value {_e(each.e_value)})"
+        for each in found
+        if each.flagged
+    ]
+    return f"{what}: {'; '.join(odd)}{remark}." if odd else f"{what}: as expected."
+
+
+def _loss(variant: VariantReport) -> str:
+    loss = variant.expected_loss
+    if loss is None:
+        return NOTHING
+    return "< 1e-9" if loss < 1e-9 else f"{loss:.3g}"
+
+
+def _chance(p: float | None) -> str:
     """Show a probability; one that rounds to 0 or 1 is neither."""
+    if p is None:
+        return NOTHING
     if p < 0.001:
         return "< 0.1%"
     return "> 99.9%" if p > 0.999 else f"{p:.1%}"
 
 
-def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4g}"
+def _signed(value: float, share: bool) -> str:
+    """Show a difference; of shares in points of a hundred."""
+    return f"{100.0 * value:+.3g} pt" if share else f"{value:+.4g}"
 
 
-def _text(value: str) -> str:
-    """Escape what users named, so that it can neither break the table nor become markup."""
-    for mark in "\\`*_[]<>|#":
-        value = value.replace(mark, "\\" + mark)
-    return value.replace("\n", " ")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    align = ["---", *("---:" for _ in head[1:])]
-    return ["| " + " | ".join(cells) + " |" for cells in (head, align, *rows)]
+def _e(value: float) -> str:
+    if value >= 1e6:
+        return "over a million"
+    return f"{value:,.0f}" if value >= 100.0 else f"{value:.3g}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import msgspec
 import pytest
 
+from bandit import Report
 from server import answers, examples
 from server.messages import ChooseRequest, MoveAnswer, RewardRequest
 from tests.server.running import Service, command
@@ -86,7 +88,7 @@ def test_the_report_is_json_for_programs_and_markdown_for_people(service: Servic
     report = service.get("/experiments/x/report")
     text = service.http.get("/experiments/x/report?format=md")
 
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["assigned"] == 1
     assert text.headers["content-type"] == "text/markdown; charset=utf-8"
     assert text.text.startswith("# x\n")
@@ -137,14 +139,12 @@ def test_the_examples_work_as_they_are_against_the_demo() -> None:
         ("get", "/experiments/{key}", answers.ExperimentAnswer),
         ("get", "/experiments", answers.ExperimentsAnswer),
         ("get", "/experiments/{key}/users/{user_id}", answers.UserAnswer),
-        ("get", "/experiments/{key}/report", answers.ReportAnswer),
+        ("get", "/experiments/{key}/report", Report),
         ("get", "/readyz", answers.ReadyAnswer),
         ("post", "/experiments/{key}/stop", MoveAnswer),
     ],
 )
-def test_an_answer_is_as_the_document_describes_it(
-    service: Service, method: str, route: str, schema: type[msgspec.Struct]
-) -> None:
+def test_an_answer_is_as_the_document_describes_it(service: Service, method: str, route: str, schema: type) -> None:
     service.create()
     service.choose("x", "u")
     service.reward("x", "u", "r", metrics={"resolved": 1, "latency_ms": 9})
@@ -154,9 +154,25 @@ def test_an_answer_is_as_the_document_describes_it(
     responses = service.get("/openapi.json")["paths"][route][method]["responses"]
     reference = responses["200"]["content"]["application/json"]["schema"]["$ref"]
     assert reference == f"#/components/schemas/{schema.__name__}"
-    msgspec.json.decode(answer.content, type=schema, strict=True)
+    decoded: Any = msgspec.json.decode(answer.content, type=schema, strict=True)
     if schema is not answers.ReadyAnswer:
-        assert answer.json().keys() == {field.encode_name for field in msgspec.structs.fields(schema)}
+        assert isinstance(decoded, schema)
+        assert answer.json().keys() == msgspec.to_builtins(decoded).keys()
+
+
+def test_every_field_of_a_report_is_described(service: Service) -> None:
+    schemas = service.get("/openapi.json")["components"]["schemas"]
+
+    reached, open_ = set(), ["Report"]
+    while open_:
+        name = open_.pop()
+        reached.add(name)
+        text = json.dumps(schemas[name])
+        open_ += [found for found in re.findall(r"#/components/schemas/(\w+)", text) if found not in reached]
+    assert {"Decision", "Comparison", "GuardrailState", "Checks", "Welch"} <= reached
+    for name in reached:
+        assert schemas[name]["description"]
+        assert all(field.get("description") for field in schemas[name]["properties"].values()), name
 
 
 def test_creating_answers_as_the_document_describes_it(service: Service) -> None:

@@ -26,17 +26,29 @@ def run(experiment_parts: dict[str, Any], outcomes: dict[str, list[float]], **ki
     return bandit.report()
 
 
+def with_rates(experiment_parts: dict[str, Any], rates: dict[str, float], users: int) -> Report:
+    """Give so many users of each variant a success with its rate, then stop and report."""
+    bandit, rng = Bandit(make_experiment(len(rates), **experiment_parts)), np.random.default_rng(4)
+    for user in range(users):
+        variant = bandit.choose(f"user-{user}").variant
+        bandit.reward(f"user-{user}", float(rng.random() < rates[variant]))
+    bandit.stop()
+    return bandit.report()
+
+
 def binary(n: int, events: int) -> list[float]:
     return [1.0] * events + [0.0] * (n - events)
 
 
 FIXED = {"policy": {"kind": "fixed"}, "rewards": {"missing": "ignore"}}
+ONE_LOOK = {"analysis": {"horizon_users": 700}}
 
 
 def test_the_report_of_a_fixed_split_equals_scipy_and_is_trusted() -> None:
-    outcomes = {"A": binary(400, 120), "B": binary(380, 150)}
+    rng = np.random.default_rng(3)
+    outcomes = {"A": rng.permutation(binary(400, 120)).tolist(), "B": rng.permutation(binary(380, 150)).tolist()}
 
-    a, b = run(FIXED, outcomes).variants
+    a, b = run(FIXED | {"analysis": {"horizon_users": 780}}, outcomes).variants
 
     expected = stats.ttest_ind(outcomes["B"], outcomes["A"], equal_var=False)
     assert (a.with_outcome, b.with_outcome) == (400, 380)
@@ -48,7 +60,7 @@ def test_the_report_of_a_fixed_split_equals_scipy_and_is_trusted() -> None:
 
 
 def test_moved_traffic_takes_the_trust_from_welch() -> None:
-    report = run({"rewards": {"missing": "ignore"}}, {"A": binary(400, 120), "B": binary(400, 180)})
+    report = with_rates(ONE_LOOK, {"A": 0.3, "B": 0.45}, 800)
 
     welch = report.variants[1].welch
     assert welch is not None
@@ -57,7 +69,7 @@ def test_moved_traffic_takes_the_trust_from_welch() -> None:
 
 
 def test_few_events_take_the_trust_from_welch() -> None:
-    welch = run(FIXED, {"A": binary(400, 24), "B": binary(400, 200)}).variants[1].welch
+    welch = with_rates(FIXED | ONE_LOOK, {"A": 0.02, "B": 0.5}, 800).variants[1].welch
 
     assert welch is not None
     assert welch.reasons == ("fewer than 25 events or non-events in an arm",)
@@ -155,7 +167,7 @@ def test_guardrails_and_ramp_are_reported_as_not_enforced() -> None:
     (guardrail,) = report.guardrails
     total = sum(guardrail.users[key] * (guardrail.mean[key] or 0) for key in "AB")
     assert total == pytest.approx(5)
-    assert guardrail.limit == "at most 0.05 of calls above 1500"
+    assert guardrail.limit == "at most 5 % of calls above 1500"
     assert not guardrail.enforced
     assert sum("reported, not enforced" in note for note in report.notes) == 2
 
@@ -163,9 +175,9 @@ def test_guardrails_and_ramp_are_reported_as_not_enforced() -> None:
 def test_the_report_is_json_and_readable_text() -> None:
     report = run({"hypothesis": "B | helps *more*"}, {"A": binary(300, 100), "B": binary(300, 150)})
 
-    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["schema"] == 1
+    assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["schema"] == 2
     text = markdown(report)
-    assert "| A (control) | – |" in text
+    assert "| A (control) |" in text
     assert "> B \\| helps \\*more\\*" in text
     assert "**no**: traffic moved" in text
 

@@ -1,0 +1,165 @@
+"""What inference reads of one measure: counts, sums and propensities per closed epoch and arm.
+
+Epochs are in the order of assignment, so whatever an estimator needs "from earlier data" is a sum over earlier
+rows. In that order each user's arm is drawn with a known probability that depends on earlier users only, although the
+outcomes of earlier users may have arrived later: a plug-in from all earlier epochs is as valid as one from those that
+were closed when the allocation was made, and there is one from the second epoch on, also under a long window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bandit.arrays import FloatArray
+from bandit.experiment import Experiment
+from bandit.history import History
+from bandit.learning import complete
+from bandit.ledger import GOAL
+from bandit.measures import Z2, Z3, N, Z, measures_of, outcome_bounds
+
+FEWEST_TO_RESPOND = 50
+"""Earlier users of an arm from which its response is known well enough to correct a probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One measure, one row per epoch.
+
+    Attributes:
+        p: Probability of each arm for the users counted in `n`, shape (..., n_epochs, n_arms); only ratios
+            between arms are used.
+        n: Users with an outcome, or whose missing outcome has a defined value, same shape.
+        z: Sum of z = y − origin, same shape.
+        z2: Sum of z², same shape.
+        z3: Sum of z³, same shape.
+        origin: Origin of z, unit of the metric.
+        bounds: Least and largest outcome possible; None where nothing bounds it on both sides.
+        exact: Whether `p` is the law really used; False: it is corrected by estimated response rates.
+        fractional: Whether outcomes inside the bounds are what the metric is about, as in ratings and costs.
+    """
+
+    p: FloatArray
+    n: FloatArray
+    z: FloatArray
+    z2: FloatArray
+    z3: FloatArray
+    origin: float
+    bounds: tuple[float, float] | None
+    exact: bool
+    fractional: bool = False
+
+    @property
+    def squared_shares(self) -> FloatArray:
+        """Sum of squared outcomes scaled to [0, 1] by their bounds, shape of `n`; only with bounds."""
+        assert self.bounds is not None  # noqa: S101 (callers look)
+        low, high = self.bounds
+        shift = self.origin - low
+        squares = (self.z2 + 2.0 * shift * self.z + shift * shift * self.n) / (high - low) ** 2
+        return np.clip(squares, 0.0, self.shares)
+
+    @property
+    def shares(self) -> FloatArray:
+        """Sum of outcomes scaled to [0, 1] by their bounds, shape of `n`; only with bounds."""
+        assert self.bounds is not None  # noqa: S101 (callers look)
+        low, high = self.bounds
+        s = (self.z + self.n * (self.origin - low)) / (high - low)
+        return np.clip(s, 0.0, self.n)  # sums moved by difference may be off by a rounding error
+
+    def upto(self, n_epochs: int) -> Observed:
+        """Return the first epochs alone."""
+        cut = (..., slice(None, n_epochs), slice(None))
+        return replace(self, p=self.p[cut], n=self.n[cut], z=self.z[cut], z2=self.z2[cut], z3=self.z3[cut])
+
+    @property
+    def with_known_p(self) -> Observed:
+        """The same without the users of cells whose probability is 0: it is not known how they were drawn.
+
+        Where `p` is the law really used, nobody is in such a cell.
+        """
+        if self.exact:
+            return self
+        known = self.p > 0.0
+        return replace(self, n=self.n * known, z=self.z * known, z2=self.z2 * known, z3=self.z3 * known)
+
+
+def earlier(sums: FloatArray) -> FloatArray:
+    """Return for each epoch the sum over all epochs before it; axis −2 is the epochs."""
+    return np.asarray(np.cumsum(sums, axis=-2) - sums)
+
+
+def pair_shares(p: FloatArray, control: int) -> FloatArray:
+    """Return the probability of each arm within the pair of it and control, 0.5 for control itself.
+
+    Args:
+        p: Propensities, shape (..., n_arms).
+        control: Index of control.
+
+    Returns:
+        Same shape; 0 where neither of the pair could be drawn.
+    """
+    both = p + p[..., [control]]
+    return np.asarray(np.divide(p, both, out=np.zeros_like(both), where=both > 0))
+
+
+def given_response(p: FloatArray, assigned: FloatArray, n: FloatArray) -> FloatArray:
+    """Return the probability of each arm given that the user has an outcome, up to a factor per epoch.
+
+    p_a ρ_a, with ρ_a the response rate of the arm in earlier epochs, shrunk by one user toward the rate of all
+    arms, so that it changes nothing where everybody responds. 0 while fewer than `FEWEST_TO_RESPOND` users of the arm
+    came earlier: read with a guess of ρ, a large first epoch of arms that respond differently is evidence of nothing
+    but that. Valid as far as ρ is right: asymptotically, and if the response depends on the arm alone.
+
+    Args:
+        p: Propensities at assignment, shape (..., n_epochs, n_arms).
+        assigned: Users assigned, same shape.
+        n: Users with an outcome, same shape.
+    """
+    users, answers = earlier(assigned), earlier(n)
+    total = users.sum(axis=-1, keepdims=True)
+    overall = np.where(total > 0, answers.sum(axis=-1, keepdims=True) / np.maximum(total, 1.0), 1.0)
+    return np.asarray(p * (answers + overall) / (users + 1.0) * (users >= FEWEST_TO_RESPOND))
+
+
+def observe(experiment: Experiment, history: History, measure: int) -> Observed:
+    """Return one measure of an experiment over its closed epochs.
+
+    The goal's missing outcomes count as declared. Where users without an outcome are left out, propensities are
+    corrected for the arms' response.
+
+    Args:
+        experiment: Whose measures they are.
+        history: What happened. Without probabilities `p` is nan and only `n`, `z`, `z2`, `z3` mean something.
+        measure: Index among `measures_of(experiment)`.
+    """
+    closed, what = history.closed, measures_of(experiment)[measure]
+    ledger = closed.ledger
+    origin = ledger.origins[measure] or 0.0
+    sums = ledger.sums[measure][..., :4]
+    if measure == GOAL:
+        sums = complete(experiment, ledger.assigned, sums, origin)
+    n = np.asarray(sums[..., N])
+    assigned = ledger.assigned.astype(np.float64)
+    whole = bool((n == assigned).all())
+    p = np.full(n.shape, np.nan) if closed.probabilities is None else closed.probabilities
+    return Observed(
+        p if whole else given_response(p, assigned, n),
+        n,
+        np.asarray(sums[..., Z]),
+        np.asarray(sums[..., Z2]),
+        np.asarray(sums[..., Z3]),
+        origin,
+        outcome_bounds(experiment, measure),
+        whole,
+        fractional=what.kind == "numeric" and what.above is None,
+    )
+
+
+def observe_response(history: History) -> Observed:
+    """Return "has a goal value" as a measure: 1 or 0 for every user assigned in a closed epoch."""
+    closed = history.closed
+    assigned = closed.ledger.assigned.astype(np.float64)
+    answers = np.asarray(closed.ledger.sums[GOAL][..., N])
+    p = np.full(assigned.shape, np.nan) if closed.probabilities is None else closed.probabilities
+    return Observed(p, assigned, answers, answers, answers, 0.0, (0.0, 1.0), True)

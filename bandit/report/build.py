@@ -1,0 +1,238 @@
+"""The report of an experiment: a pure function of what was asked and what happened."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandit.experiment import Experiment
+from bandit.history import DAY, History
+from bandit.inference.observed import observe, observe_response
+from bandit.inference.shares import decision_level
+from bandit.ledger import GOAL
+from bandit.measures import guardrail_measure, measures_of
+from bandit.report.checks import data_checks
+from bandit.report.comparisons import Evidence, Metric, compare, evidence, statistic_of
+from bandit.report.decision import Facts, Situation, decide, decide_all
+from bandit.report.document import SCHEMA, Checks, Comparison, GuardrailReport, Horizon, Report
+from bandit.report.goal import goal_evidence
+from bandit.report.guardrails import guardrail_report
+from bandit.report.outlook import Outlook, outlook, users_per_day
+from bandit.report.variants import variant_reports
+
+
+def build_report(experiment: Experiment, history: History, state: str) -> Report:
+    """Return the report.
+
+    Args:
+        experiment: What was asked.
+        history: What happened.
+        state: draft, running, paused or stopped; "log" for a log made elsewhere.
+    """
+    read = _Read.of(experiment, history)
+    final = final_epochs(experiment, history)
+    checks = data_checks(experiment, history, read.goal.observed, read.response.observed, read.found(read.response))
+    doubts = tuple("users were not assigned as recorded" for _ in checks.fix_first[:1])
+    comparisons = [compare(experiment, history, metric, found, final, doubts) for metric, found in read.each]
+    guardrails = tuple(
+        guardrail_report(experiment, history, rail, metric, read.found(metric))
+        for rail, metric in zip(experiment.guardrails, read.guardrails, strict=True)
+    )
+    now = _situation(experiment, history, state, checks, reached=final is not None)
+    facts = _facts(experiment, history, state, read, comparisons[0], guardrails)
+    decisions = {each.variant: decide(now, each) for each in facts}
+    horizon = experiment.analysis
+    return Report(
+        schema=SCHEMA,
+        experiment=experiment.key,
+        hypothesis=experiment.hypothesis or "",
+        state=state,
+        goal=_goal(experiment),
+        unit=history.unit,
+        epochs=history.ledger.n_epochs,
+        closed_epochs=history.closed_epochs,
+        assigned=int(history.ledger.assigned.sum()),
+        pending=int(history.ledger.assigned[history.closed_epochs :].sum()),
+        age_days=now.age_days,
+        users_per_day=now.per_day,
+        alpha=experiment.policy.alpha,
+        horizon=Horizon(horizon.horizon_users, horizon.horizon_days, final is not None),
+        decision=decide_all(now, decisions, facts),
+        variants=variant_reports(experiment, history, state, comparisons[0], decisions, _unreliable(checks)),
+        comparisons=tuple(each for found in comparisons for each in found),
+        guardrails=guardrails,
+        checks=checks,
+        notes=_notes(experiment, history, state),
+    )
+
+
+def final_epochs(experiment: Experiment, history: History) -> int | None:
+    """Return how many closed epochs lie before the declared horizon; None: none is declared, or it is not reached."""
+    analysis, closed = experiment.analysis, history.closed
+    if analysis.horizon_users is not None:
+        reached = np.flatnonzero(np.cumsum(closed.users) >= analysis.horizon_users)
+        return int(reached[0]) + 1 if reached.size else None
+    if analysis.horizon_days is None or history.started_at is None or history.now is None:
+        return None
+    if not len(history.started_at):
+        return None
+    end = float(history.started_at[0]) + analysis.horizon_days * DAY
+    before = int(np.searchsorted(history.started_at, end, side="left"))
+    return before if history.now >= end and before <= history.closed_epochs else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Every metric with its evidence, each read once.
+
+    Attributes:
+        goal: The goal.
+        guardrails: The metric of each guardrail, in file order; two limits may share one.
+        response: Whether a user has a value of the goal.
+        evidence: By name and statistic: the goal first, then guardrails, then response.
+    """
+
+    goal: Metric
+    guardrails: tuple[Metric, ...]
+    response: Metric
+    evidence: dict[tuple[str, str], tuple[Metric, Evidence]]
+
+    @classmethod
+    def of(cls, experiment: Experiment, history: History) -> _Read:
+        measures = measures_of(experiment)
+
+        def read(index: int, role: str, better: str | None) -> Metric:
+            measure = measures[index]
+            return Metric(measure.metric, role, statistic_of(measure), better, observe(experiment, history, index))
+
+        goal = read(GOAL, "goal", experiment.goal.better)
+        rails = tuple(read(guardrail_measure(experiment, rail), "guardrail", None) for rail in experiment.guardrails)
+        response = Metric(goal.name, "response", "share of users with a value", None, observe_response(history))
+        found = {}
+        for metric in (goal, *rails, response):
+            key = (metric.name, metric.statistic)
+            if key not in found:
+                found[key] = (metric, evidence(experiment, history, metric.observed))
+        return cls(goal, rails, response, found)
+
+    @property
+    def each(self) -> list[tuple[Metric, Evidence]]:
+        """Every statistic once."""
+        return list(self.evidence.values())
+
+    def found(self, metric: Metric) -> Evidence:
+        """Return the evidence on a metric."""
+        return self.evidence[metric.name, metric.statistic][1]
+
+
+def _situation(experiment: Experiment, history: History, state: str, checks: Checks, *, reached: bool) -> Situation:
+    analysis, goal = experiment.analysis, experiment.goal
+    horizon = None
+    if reached:
+        horizon = (
+            f"{analysis.horizon_users:,} {history.unit}s"
+            if analysis.horizon_users
+            else f"{analysis.horizon_days:g} days"
+        )
+    started, age = history.started_at, None
+    if started is not None and history.now is not None and len(started):
+        age = max(history.now - float(started[0]), 0.0) / DAY
+    return Situation(
+        metric=goal.metric,
+        is_share=goal.kind == "binary",
+        higher_is_better=goal.better == "higher",
+        mde=goal.mde,
+        control=experiment.arms[experiment.control],
+        state=state,
+        unit=history.unit,
+        has_propensities=history.probabilities is not None,
+        fix_first=checks.fix_first,
+        log_threshold=-math.log(decision_level(experiment)),
+        age_days=age,
+        min_days=analysis.min_days,
+        horizon=horizon,
+        per_day=users_per_day(history),
+        window_days=(experiment.window_seconds or 0.0) / DAY,
+    )
+
+
+def _facts(
+    experiment: Experiment,
+    history: History,
+    state: str,
+    read: _Read,
+    comparisons: Sequence[Comparison],
+    guardrails: Sequence[GuardrailReport],
+) -> list[Facts]:
+    """Return what is known of each treatment, in file order."""
+    observed, found = read.goal.observed, read.found(read.goal)
+    goal = goal_evidence(experiment, observed, found)
+    sign = 1.0 if experiment.goal.better == "higher" else -1.0
+    shares = history.latest_probabilities if state == "running" else None
+    facts = []
+    for comparison in comparisons:
+        arm = experiment.arm(comparison.variant)
+        states = [(rail, each) for rail in guardrails for each in rail.states if each.variant == comparison.variant]
+        recent = comparison.last_seven_days
+        ahead = Outlook(None, "") if goal is None else outlook(experiment, history, observed, found, goal, arm)
+        facts.append(
+            Facts(
+                variant=comparison.variant,
+                mean=comparison.mean,
+                control_mean=comparison.control_mean,
+                log_better=0.0 if goal is None else float(goal.log_better[arm]),
+                log_worse=0.0 if goal is None else float(goal.log_worse[arm]),
+                too_small=goal is not None and bool(goal.too_small[arm]),
+                gain=math.nan if goal is None else float(goal.gain[arm]),
+                recent_gain=math.nan if recent is None or recent.difference is None else sign * recent.difference,
+                guardrails=tuple(states),
+                users_to_decision=ahead.users,
+                assuming=ahead.assuming,
+                share=None if shares is None else float(shares[arm]),
+            )
+        )
+    return facts
+
+
+def _goal(experiment: Experiment) -> dict[str, object]:
+    goal = experiment.goal
+    return {
+        "metric": goal.metric,
+        "kind": goal.kind,
+        "better": goal.better,
+        "per_user": goal.per_user,
+        "missing": experiment.missing,
+        "mde": goal.mde,
+    }
+
+
+def _unreliable(checks: Checks) -> tuple[str, ...]:
+    found = list(checks.fix_first[:1])
+    if checks.drift:
+        who = f"the mean of {checks.drift[0]}" if len(checks.drift) == 1 else f"the means of {', '.join(checks.drift)}"
+        found.append(f"{who} moved over time")
+    return tuple(found)
+
+
+def _notes(experiment: Experiment, history: History, state: str) -> tuple[str, ...]:
+    notes = []
+    if history.closed_epochs == 0:
+        notes.append("No epoch is closed yet: a user counts when the reward window is over, so there are no numbers.")
+    if experiment.guardrails:
+        notes.append("Guardrails are reported, not enforced: no variant loses users for breaching one.")
+    if experiment.rollout.ramp:
+        notes.append("The ramp is reported, not enforced: exposure stays where it is declared.")
+    if history.unit == "row":
+        notes.append(
+            "Every row counts as a user of its own. Rows of one user are no independent users: errors are larger."
+        )
+    if experiment.policy.kind != "fixed" and state != "log":
+        notes.append(
+            "Traffic follows the data. Decisions rest on the any-time evidence, which allows for that and for looking "
+            "at any time; P(best), expected loss and credible intervals assume that the arms' means do not drift, and "
+            "Welch is meant for one look at a fixed split."
+        )
+    return tuple(notes)
