@@ -153,7 +153,9 @@ class _Question:
     def _mean(self) -> _Answer:
         cap, declared = self.guardrail.cap, self.limit.declared
         expected = self._number("expect", declared * ASSUMED_MEAN_OF_LIMIT, "80 % of the limit")
-        sd = self._number("sd-of", max(expected, 1e-15), "spread between users (standard deviation) as large as the expected mean")
+        sd = self._number(
+            "sd-of", max(expected, 1e-15), "spread between users (standard deviation) as large as the expected mean"
+        )
         if cap is not None:
             tolerance = self.guardrail.tolerance
             users = certificates.users_for_bounded_mean(expected, sd, declared, cap, self.level, tolerance)

@@ -39,7 +39,7 @@ class GoalEvidence:
 def goal_evidence(experiment: Experiment, observed: Observed, found: Evidence) -> GoalEvidence | None:
     """Return what decides on the goal after the last closed epoch; None without propensities or closed epochs.
 
-    The label e-process where outcomes are bounded, else the confidence sequence; which one is fixed by the
+    Exact bets where outcomes are bounded (`exact.py`), else the confidence sequence; which one is fixed by the
     declaration of the goal, before the first user.
 
     Args:

@@ -104,8 +104,10 @@ def test_what_was_not_given_is_named_with_its_option() -> None:
 
     for sentence in (
         "Assumed for harmful: half of the limit (--expect).",
-        "Assumed for seconds: 80 % of the limit (--expect); spread between users (standard deviation) as large as the "
-        "expected mean (--sd-of).",
+        (
+            "Assumed for seconds: 80 % of the limit (--expect); "
+            "spread between users (standard deviation) as large as the expected mean (--sd-of)."
+        ),
         "Assumed for safe: no change against control (--expect); control's rate 0.9 (--base).",
     ):
         assert sentence in text
