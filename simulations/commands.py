@@ -14,22 +14,22 @@ from rich.table import Table
 
 from bandit.planning import Expectations
 from bandit.wording import received, unknown_name
-from simulations.analysis_command import analyze
 from simulations.compare import POLICIES
 from simulations.compare import compare as compare_policies
-from simulations.error_rates import chosen
-from simulations.error_rates import error_rates as measure_errors
-from simulations.error_tables import document, tables
+from simulations.errors.rates import chosen
+from simulations.errors.rates import error_rates as measure_errors
+from simulations.errors.tables import document, tables
 from simulations.example_log import example_log
 from simulations.files import check_can_write, read_experiment, read_world, write_json
-from simulations.plan_document import plan_document
-from simulations.plan_options import named_numbers, split_of
-from simulations.plan_text import plan_parts
+from simulations.logs.command import analyze
+from simulations.plans.document import plan_document
+from simulations.plans.options import named_numbers, split_of
+from simulations.plans.sizing import sizing
+from simulations.plans.text import plan_parts
 from simulations.progress import progress
 from simulations.recorded import RecordedTest, read_records
 from simulations.replay import entries, truths_of
 from simulations.replay import replay as replay_tests
-from simulations.sizing import sizing
 from simulations.tables import (
     check_lines,
     comparison_sentences,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from simulations.analysis import analyze_log
-from simulations.analysis_experiment import Question
-from simulations.analysis_rows import intra_user_correlation
+from simulations.logs.analysis import analyze_log
+from simulations.logs.correlation import intra_user_correlation
+from simulations.logs.question import Question
 from tests.simulations.analyzing import Analyze, ab_columns, analyze_in, written
 
 EVEN = ("--goal", "resolved", "--split", "A=0.5,B=0.5", "--aa")

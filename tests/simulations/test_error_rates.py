@@ -15,13 +15,13 @@ from bandit.experiment import Experiment
 from bandit.inference.shares import decision_level
 from bandit.report.build import build_report
 from simulations.__main__ import main
-from simulations.error_methods import looks_at
-from simulations.error_rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row, chosen, error_rates
-from simulations.error_readings import OpenEpochs
-from simulations.error_records import Record, epoch_ends, observed_of, record_runs
-from simulations.error_scenarios import asked, scenarios
-from simulations.error_tables import MISSED, document
-from simulations.error_worlds import Skewed, Truth, answered_rates, rates, user_means
+from simulations.errors.methods import looks_at
+from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row, chosen, error_rates
+from simulations.errors.readings import OpenEpochs
+from simulations.errors.records import Record, epoch_ends, observed_of, record_runs
+from simulations.errors.scenarios import asked, scenarios
+from simulations.errors.tables import MISSED, document
+from simulations.errors.worlds import Skewed, Truth, answered_rates, rates, user_means
 from simulations.runner import UserRecord, run_epochs, run_users
 from simulations.worlds import Successes
 from tests.simulations.making import Z

@@ -10,9 +10,9 @@ import pytest
 
 from bandit.arrays import FloatArray
 from bandit.errors import InvalidInput
-from simulations.log_epochs import cuts
-from simulations.log_users import Users, users_of
-from simulations.logs import read_log
+from simulations.logs.epochs import cuts
+from simulations.logs.log import read_log
+from simulations.logs.users import Users, users_of
 
 Read = Callable[..., Users]
 

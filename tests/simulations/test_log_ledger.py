@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from bandit import Bandit, Experiment
 from bandit.arrays import FloatArray, IntArray
 from bandit.history import History
-from simulations.log_ledger import history_of
-from simulations.log_users import Users, users_of
-from simulations.logs import Log, read_log
+from simulations.logs.ledger import history_of
+from simulations.logs.log import Log, read_log
+from simulations.logs.users import Users, users_of
 from simulations.runner import run_users
 from tests.bandit.making import Clock, make_experiment
 

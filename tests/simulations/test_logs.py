@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.errors import InvalidInput
-from simulations.log_columns import Named
-from simulations.logs import Log, read_log
+from simulations.logs.columns import Named
+from simulations.logs.log import Log, read_log
 
 Write = Callable[[str, bytes | str], Path]
 

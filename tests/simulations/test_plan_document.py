@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from bandit.planning import Expectations
-from simulations.plan_document import plan_document
-from simulations.sizing import sizing
+from simulations.plans.document import plan_document
+from simulations.plans.sizing import sizing
 from tests.bandit.making import NUMERIC, make_experiment
 
 HARMFUL = {"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}

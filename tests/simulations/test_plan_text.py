@@ -6,8 +6,8 @@ import pytest
 from rich.table import Table
 
 from bandit.planning import Expectations
-from simulations.plan_text import plan_parts, size_cells, summary, warnings
-from simulations.sizing import Sizing, sizing
+from simulations.plans.sizing import Sizing, sizing
+from simulations.plans.text import plan_parts, size_cells, summary, warnings
 from tests.bandit.making import NUMERIC, make_experiment
 
 HARMFUL = {"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}

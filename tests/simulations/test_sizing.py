@@ -8,7 +8,7 @@ import pytest
 
 from bandit.errors import InvalidInput
 from bandit.planning import Expectations
-from simulations.sizing import Sizing, sizing
+from simulations.plans.sizing import Sizing, sizing
 from tests.bandit.making import NUMERIC, make_experiment
 
 HARMFUL = {"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bandit.markdown_text import table, text
 from bandit.report.numbers import NOTHING
-from simulations.error_rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row
+from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row
 
 MISSED = "✗"
 COMMON = ("any_time", "decision", "wrong_deploy")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bandit.experiment import Experiment, parse
-from simulations.error_readings import EveryReward, OpenEpochs, Reading, closed, missing_left_out
-from simulations.error_worlds import Skewed, Truth, answered_rates, moving_rates, rates, user_means
+from simulations.errors.readings import EveryReward, OpenEpochs, Reading, closed, missing_left_out
+from simulations.errors.worlds import Skewed, Truth, answered_rates, moving_rates, rates, user_means
 
 USERS = 10_000
 WINDOW = 1_000

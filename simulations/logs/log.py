@@ -14,10 +14,10 @@ from bandit.experiment_rules import MOST_VARIANTS
 from bandit.ids import check_id, check_key
 from bandit.wording import listed, received
 from simulations.files import faults_in
-from simulations.log_cells import NO_NAME, NOBODY, WRONG, Codes, Numbers, Times, values
-from simulations.log_columns import Named, Roles, roles_of
-from simulations.log_faults import Faults, refuse_log
-from simulations.log_rows import Chunk, read_chunks
+from simulations.logs.cells import NO_NAME, NOBODY, WRONG, Codes, Numbers, Times, values
+from simulations.logs.columns import Named, Roles, roles_of
+from simulations.logs.faults import Faults, refuse_log
+from simulations.logs.rows import Chunk, read_chunks
 
 _Id = Callable[[object, str], str]
 

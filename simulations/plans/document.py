@@ -9,8 +9,9 @@ from bandit.inference.shares import breach_level, decision_level
 from bandit.markdown_text import table, text
 from bandit.planning import ConfigChange, config_changes
 from bandit.report.numbers import NOTHING, percent
-from simulations.plan_guardrails import GUARDRAIL_HEAD, count, guardrail_cells, guardrail_sentences
-from simulations.plan_text import (
+from simulations.plans.guardrails import GUARDRAIL_HEAD, count, guardrail_cells, guardrail_sentences
+from simulations.plans.sizing import Sizing
+from simulations.plans.text import (
     SIZE_HEAD,
     calendar_sentences,
     level,
@@ -19,7 +20,6 @@ from simulations.plan_text import (
     size_sentences,
     summary,
 )
-from simulations.sizing import Sizing
 
 _LONGEST = 80  # characters of a config's value that are shown
 _PER_USER = {

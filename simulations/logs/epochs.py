@@ -16,7 +16,7 @@ from bandit.allocation import batch_size
 from bandit.arrays import BoolArray, FloatArray, IntArray
 from bandit.experiment import PolicySettings
 from bandit.wording import received
-from simulations.log_faults import Faults
+from simulations.logs.faults import Faults
 
 EXACT = 1e-6
 """Sums of propensities this near to 1 are 1: the rest is how numbers are printed."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bandit.experiment import Experiment
 from bandit.history import History
 from bandit.wording import listed, received
-from simulations.log_users import Users
-from simulations.logs import Log
+from simulations.logs.log import Log
+from simulations.logs.users import Users
 
 
 def notes_of(

@@ -9,7 +9,7 @@ from rich.markdown import Markdown
 from bandit.markdown_text import text
 from bandit.report import markdown
 from bandit.report.setup_check import SetupCheck, setup_markdown
-from simulations.analysis import Analysis
+from simulations.logs.analysis import Analysis
 
 
 def analysis_markdown(analysis: Analysis) -> str:

@@ -13,9 +13,9 @@ from bandit.arrays import FloatArray
 from bandit.errors import InvalidInput, Problem
 from bandit.learning import missing_value
 from bandit.wording import received, unknown_name
-from simulations.error_methods import SINGLE_LEVEL, verdicts
-from simulations.error_records import Record, epoch_ends, record_runs
-from simulations.error_scenarios import Scenario, scenarios
+from simulations.errors.methods import SINGLE_LEVEL, verdicts
+from simulations.errors.records import Record, epoch_ends, record_runs
+from simulations.errors.scenarios import Scenario, scenarios
 from simulations.scores import Estimate
 
 CHUNK = 250
@@ -46,7 +46,7 @@ class Row:
         scenario: Which.
         reading: "" as the product does, else what was done instead.
         epochs: Looks of a run.
-        numbers: By name: see `simulations.error_methods.verdicts`; and `regret` per 1,000 users.
+        numbers: By name: see `simulations.errors.methods.verdicts`; and `regret` per 1,000 users.
         median_users: Median of `decided_users`; None without an effect to find.
     """
 

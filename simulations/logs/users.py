@@ -10,9 +10,9 @@ import numpy as np
 from bandit.arrays import FloatArray, IntArray
 from bandit.assignment import UnitHash
 from bandit.wording import received
-from simulations.log_epochs import Entrants, Stretches, stretches_of
-from simulations.log_faults import Faults, refuse_log
-from simulations.logs import Log
+from simulations.logs.epochs import Entrants, Stretches, stretches_of
+from simulations.logs.faults import Faults, refuse_log
+from simulations.logs.log import Log
 
 MOST_STRAYS = 0.5
 """If a larger share of users has more than one variant, they are not what variants were assigned to."""

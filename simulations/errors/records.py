@@ -14,7 +14,7 @@ from bandit.history import History
 from bandit.inference.observed import Observed, observe
 from bandit.learning import Totals, totals_of
 from bandit.ledger import GOAL, Ledger
-from simulations.error_worlds import Truth
+from simulations.errors.worlds import Truth
 
 
 @dataclass(frozen=True, slots=True)

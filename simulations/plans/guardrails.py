@@ -6,7 +6,7 @@ from bandit.experiment import Guardrail
 from bandit.limits import limit_in_words
 from bandit.planning import Certification
 from bandit.report.numbers import NOTHING, percent
-from simulations.sizing import GuardrailRow, Sizing
+from simulations.plans.sizing import GuardrailRow, Sizing
 
 NEVER = "never"
 GUARDRAIL_HEAD = ("guardrail", "limit", "expected", "users of a variant", "days")

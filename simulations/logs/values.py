@@ -8,8 +8,8 @@ import numpy as np
 
 from bandit.experiment import Experiment
 from bandit.measures import metric_bounds, metric_kinds
-from simulations.log_faults import Faults
-from simulations.logs import Log
+from simulations.logs.faults import Faults
+from simulations.logs.log import Log
 
 
 def columns_of(experiment: Experiment) -> frozenset[str]:

@@ -6,7 +6,7 @@ import typer
 
 from bandit.experiment import Experiment
 from bandit.wording import received
-from simulations.analysis_experiment import Question
+from simulations.logs.question import Question
 
 _OF_THE_FILE = ("control", "goal", "better", "mde", "missing", "per_user")
 

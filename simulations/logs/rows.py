@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from bandit.wording import received
-from simulations.log_faults import Faults, refuse_log
+from simulations.logs.faults import Faults, refuse_log
 
 ROWS_AT_ONCE = 4096
 """Rows of a chunk: enough to make the work per chunk cheap, few enough for rows with long texts."""

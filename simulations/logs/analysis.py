@@ -14,16 +14,16 @@ from bandit.report import Report, build_report
 from bandit.report.document import Comparison
 from bandit.report.setup_check import RowCounts, SetupCheck, setup_check
 from bandit.wording import received
-from simulations.analysis_experiment import Question, experiment_of, with_options
-from simulations.analysis_notes import notes_of
-from simulations.analysis_rows import intra_user_correlation
 from simulations.files import faults_in
-from simulations.log_columns import Named
-from simulations.log_faults import refuse_log
-from simulations.log_ledger import history_of
-from simulations.log_users import Users, users_of
-from simulations.log_values import check_values, columns_of, with_fields
-from simulations.logs import Log, read_log
+from simulations.logs.columns import Named
+from simulations.logs.correlation import intra_user_correlation
+from simulations.logs.faults import refuse_log
+from simulations.logs.ledger import history_of
+from simulations.logs.log import Log, read_log
+from simulations.logs.notes import notes_of
+from simulations.logs.question import Question, experiment_of, with_options
+from simulations.logs.users import Users, users_of
+from simulations.logs.values import check_values, columns_of, with_fields
 
 
 @dataclass(frozen=True, slots=True)

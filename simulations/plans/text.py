@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bandit.experiment import Experiment
 from bandit.report.numbers import NOTHING, percent
-from simulations.plan_guardrails import (
+from simulations.plans.guardrails import (
     GUARDRAIL_HEAD,
     NEVER,
     count,
@@ -18,7 +18,7 @@ from simulations.plan_guardrails import (
     guardrail_sentences,
     guardrail_warnings,
 )
-from simulations.sizing import Row, Sizing
+from simulations.plans.sizing import Row, Sizing
 
 SIZE_HEAD = ("to find the effect", "users of a variant", "users in all", "days", "weeks")
 

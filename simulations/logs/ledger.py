@@ -15,9 +15,9 @@ from bandit.history import History
 from bandit.ledger import Ledger, exact_row
 from bandit.measures import FAILED, Measure, first_origin, measures_of
 from bandit.outcomes import Outcome, outcome_value, with_call
-from simulations.log_epochs import cuts
-from simulations.log_users import Users
-from simulations.logs import Log
+from simulations.logs.epochs import cuts
+from simulations.logs.log import Log
+from simulations.logs.users import Users
 
 
 def history_of(log: Log, users: Users, experiment: Experiment, window: float | None = None) -> History:

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from simulations.analysis import analyze_log
-from simulations.analysis_experiment import Question
-from simulations.analysis_options import refuse_contradictions
-from simulations.analysis_text import show_analysis
 from simulations.files import check_can_write, read_experiment, write_json
-from simulations.log_columns import Named
-from simulations.plan_options import split_of
+from simulations.logs.analysis import analyze_log
+from simulations.logs.columns import Named
+from simulations.logs.options import refuse_contradictions
+from simulations.logs.question import Question
+from simulations.logs.text import show_analysis
+from simulations.plans.options import split_of
 from simulations.progress import progress
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from bandit.wording import listed, unknown_name
-from simulations.log_faults import refuse_log
+from simulations.logs.faults import refuse_log
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
     "user": ("user_id", "user", "unit"),

@@ -12,9 +12,9 @@ import numpy as np
 from bandit.errors import InvalidExperiment, InvalidId, Problem
 from bandit.experiment import Experiment, check_key, parse
 from bandit.wording import listed, received, unknown_name
-from simulations.log_faults import refuse_log
-from simulations.log_users import variants_in_order
-from simulations.logs import Log
+from simulations.logs.faults import refuse_log
+from simulations.logs.log import Log
+from simulations.logs.users import variants_in_order
 
 CONTROLS = ("control", "baseline", "a")
 """Names of variants that are taken for control, in this order, whatever the case of their letters."""

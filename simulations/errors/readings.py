@@ -11,8 +11,8 @@ import numpy as np
 from bandit.arrays import FloatArray, IntArray
 from bandit.experiment import Experiment, parse
 from bandit.measures import N, Z
-from simulations.error_methods import Looks, looks_at
-from simulations.error_records import Record, observed_of
+from simulations.errors.methods import Looks, looks_at
+from simulations.errors.records import Record, observed_of
 
 _OPEN_LOOKS = 15
 _GRID = (np.arange(64) + 0.5) / 64

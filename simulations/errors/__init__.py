@@ -1,0 +1,1 @@
+"""How often every method errs, under the engine's own allocation, in a grid of scenarios."""

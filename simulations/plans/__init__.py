@@ -1,0 +1,1 @@
+"""What an experiment needs: sizes as a calendar, in words, and as a document."""
