@@ -168,7 +168,7 @@ def check_lines(experiment: Experiment) -> list[str]:
         f"exposure    {experiment.rollout.exposure:.4g} of the users",
     ]
     for guardrail in experiment.guardrails:
-        limit = f"max {guardrail.max:g}" if guardrail.max is not None else f"max_increase {guardrail.max_increase:g}"
+        limit = f"{guardrail.limit_kind} {getattr(guardrail, guardrail.limit_kind):g}"
         of = "" if guardrail.quantile is None else f"quantile {guardrail.quantile:g}, "
         lines.append(f"guardrail   {guardrail.metric}: {of}{limit}")
     return lines + [f"note        {note}" for note in notes(experiment)]

@@ -24,18 +24,20 @@ from bandit.report.outlook import Outlook, outlook, users_per_day
 from bandit.report.variants import variant_reports
 
 
-def build_report(experiment: Experiment, history: History, state: str) -> Report:
+def build_report(experiment: Experiment, history: History, state: str, *, one_look: bool = False) -> Report:
     """Return the report.
 
     Args:
         experiment: What was asked.
         history: What happened.
         state: draft, running, paused or stopped; "log" for a log made elsewhere.
+        one_look: Whether this is the one look that was planned beforehand, whatever horizon is declared: all closed
+            epochs lie before it. Any-time evidence is tuned as if nothing had been said.
     """
     read = _Read.of(experiment, history)
-    final = final_epochs(experiment, history)
+    final = history.closed_epochs or None if one_look else final_epochs(experiment, history)
     checks = data_checks(experiment, history, read.goal.observed, read.response.observed, read.found(read.response))
-    doubts = tuple("users were not assigned as recorded" for _ in checks.fix_first[:1])
+    doubts = _doubts(checks)
     comparisons = [compare(experiment, history, metric, found, final, doubts) for metric, found in read.each]
     guardrails = tuple(
         guardrail_report(experiment, history, rail, metric, read.found(metric))
@@ -44,7 +46,6 @@ def build_report(experiment: Experiment, history: History, state: str) -> Report
     now = _situation(experiment, history, state, checks, reached=final is not None)
     facts = _facts(experiment, history, state, read, comparisons[0], guardrails)
     decisions = {each.variant: decide(now, each) for each in facts}
-    horizon = experiment.analysis
     return Report(
         schema=SCHEMA,
         experiment=experiment.key,
@@ -59,9 +60,9 @@ def build_report(experiment: Experiment, history: History, state: str) -> Report
         age_days=now.age_days,
         users_per_day=now.per_day,
         alpha=experiment.policy.alpha,
-        horizon=Horizon(horizon.horizon_users, horizon.horizon_days, final is not None),
+        horizon=_horizon(experiment, history, one_look=one_look, reached=final is not None),
         decision=decide_all(now, decisions, facts),
-        variants=variant_reports(experiment, history, state, comparisons[0], decisions, _unreliable(checks)),
+        variants=variant_reports(experiment, history, state, comparisons[0], decisions, _unreliable(checks, history)),
         comparisons=tuple(each for found in comparisons for each in found),
         guardrails=guardrails,
         checks=checks,
@@ -128,10 +129,18 @@ class _Read:
         return self.evidence[metric.name, metric.statistic][1]
 
 
+def _horizon(experiment: Experiment, history: History, *, one_look: bool, reached: bool) -> Horizon:
+    if one_look:
+        return Horizon(int(history.closed.users.sum()), None, reached)
+    return Horizon(experiment.analysis.horizon_users, experiment.analysis.horizon_days, reached)
+
+
 def _situation(experiment: Experiment, history: History, state: str, checks: Checks, *, reached: bool) -> Situation:
     analysis, goal = experiment.analysis, experiment.goal
     horizon = None
-    if reached:
+    if reached and analysis.horizon_users is None and analysis.horizon_days is None:
+        horizon = "this one look"
+    elif reached:
         horizon = (
             f"{analysis.horizon_users:,} {history.unit}s"
             if analysis.horizon_users
@@ -209,8 +218,17 @@ def _goal(experiment: Experiment) -> dict[str, object]:
     }
 
 
-def _unreliable(checks: Checks) -> tuple[str, ...]:
+def _doubts(checks: Checks) -> tuple[str, ...]:
+    """Return why tests may not be trusted, from the checks of the data."""
+    if any(check.flagged for check in checks.assigned):
+        return ("users were not assigned as recorded",)
+    return ("outcomes go missing by variant",) if checks.fix_first else ()
+
+
+def _unreliable(checks: Checks, history: History) -> tuple[str, ...]:
     found = list(checks.fix_first[:1])
+    if history.probabilities is None:
+        found.append("nobody knows whether traffic moved")
     if checks.drift:
         who = f"the mean of {checks.drift[0]}" if len(checks.drift) == 1 else f"the means of {', '.join(checks.drift)}"
         found.append(f"{who} moved over time")
@@ -229,7 +247,13 @@ def _notes(experiment: Experiment, history: History, state: str) -> tuple[str, .
         notes.append(
             "Every row counts as a user of its own. Rows of one user are no independent users: errors are larger."
         )
-    if experiment.policy.kind != "fixed" and state != "log":
+    if state == "log":
+        traffic_may_move = history.probabilities is not None and bool(
+            np.ptp(history.probabilities, axis=0).max() > 1e-9
+        )
+    else:
+        traffic_may_move = experiment.policy.kind != "fixed"
+    if traffic_may_move:
         notes.append(
             "Traffic follows the data. Decisions rest on the any-time evidence, which allows for that and for looking "
             "at any time; P(best), expected loss and credible intervals assume that the arms' means do not drift, and "

@@ -85,11 +85,11 @@ def _fix_first(
     experiment: Experiment, unit: str, assigned: Sequence[ArmCheck], answered: Sequence[ArmCheck]
 ) -> tuple[str, ...]:
     """Return what has to be put right, in words."""
+    odd = [check for check in assigned if check.flagged]
     found = [
         f"{check.variant} has {check.users:,} {unit}s where its probabilities make {check.expected:,.0f}: assignment "
         "is not what was recorded, or users got lost"
-        for check in assigned
-        if check.flagged
+        for check in [check for check in odd if check.users < check.expected] or odd
     ]
     if found:
         return tuple(found)  # lost users have no outcome either: the same fault is named once

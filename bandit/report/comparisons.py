@@ -109,6 +109,7 @@ def compare(
             welch=_welch(experiment, history, window, arm, _welch_reasons(window, enough[arm], doubts, final_epochs)),
             fixed_time=fixed.estimate(fixed.weighted, arm),
             final=final_epochs is not None,
+            doubts=tuple(doubts),
             reasons=_fixed_reasons(window, enough[arm], doubts),
             unweighted=fixed.estimate(fixed.plain, arm),
             last_seven_days=fixed.estimate(fixed.recent, arm),
@@ -169,11 +170,12 @@ class _FixedTimes:
 
 
 def first_of_last_seven_days(history: History) -> int | None:
-    """Return the index of the first closed epoch of the last seven days of them; None without a clock or epochs."""
+    """Return the index of the first closed epoch of the last seven days of them; None if that is the first of all."""
     started = history.closed.started_at
     if started is None or len(started) == 0:
         return None
-    return int(np.searchsorted(started, started[-1] - WEEK, side="left"))
+    first = int(np.searchsorted(started, started[-1] - WEEK, side="left"))
+    return first or None
 
 
 def _any_time(experiment: Experiment, found: Evidence, arm: int) -> Estimate | None:
@@ -228,7 +230,7 @@ def _few(observed: Observed) -> str:
 
 def _fixed_reasons(observed: Observed, enough: bool, doubts: Sequence[str]) -> tuple[str, ...]:
     few = () if enough else (_few(observed),)
-    corrected = () if observed.exact else ("propensities are corrected by estimated response rates",)
+    corrected = () if observed.exact else ("outcomes are missing: probabilities are corrected by estimated response",)
     return (*few, *corrected, *doubts)
 
 
@@ -255,7 +257,7 @@ def _welch(
         assigned = history.ledger.assigned[:n_epochs].astype(np.float64)
         if traffic_moved(history.probabilities[:n_epochs], assigned, arm, control):
             moved = ("traffic moved",)
-    return welch(_sample(window, arm), _sample(window, control), experiment.policy.alpha, (*moved, *reasons))
+    return welch(_sample(window, arm), _sample(window, control), fixed_time_level(experiment), (*moved, *reasons))
 
 
 def _sample(observed: Observed, arm: int) -> Sample:

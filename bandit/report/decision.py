@@ -98,18 +98,16 @@ class Facts:
 
 def decide(now: Situation, facts: Facts) -> Decision:
     """Return what to do with a variant."""
-    if not now.has_propensities:
-        return _UNKNOWN
     against = _against(now, facts)
     if against is not None:
         return against
+    if not now.has_propensities:
+        return _UNKNOWN
     return _better(now, facts) if facts.log_better >= now.log_threshold else _open(now, facts)
 
 
 def decide_all(now: Situation, decisions: Mapping[str, Decision], facts: Sequence[Facts]) -> Decision:
     """Return what to do with the experiment, from what to do with its variants."""
-    if not now.has_propensities:
-        return _UNKNOWN
     if now.fix_first:
         return Decision("do_not_deploy", "data", f"Fix the data first: {'; '.join(now.fix_first)}.")
     good = [each for each in facts if decisions[each.variant].verdict == "deploy"]
@@ -130,8 +128,8 @@ def decide_all(now: Situation, decisions: Mapping[str, Decision], facts: Sequenc
 _UNKNOWN = Decision(
     "unknown",
     "no_propensities",
-    "No decision: nobody knows with which probabilities variants were assigned. Declare the split if it was fixed "
-    "(--split), or give a column of propensities.",
+    "No decision: the probabilities with which variants were assigned are not known. Declare the split if it was fixed "
+    "(--split), or give the probability of each variant (columns propensity.<variant>).",
 )
 
 
@@ -160,12 +158,14 @@ def _better(now: Situation, facts: Facts) -> Decision:
         named = "; ".join(_uncertified(now, rail, state) for rail, state in lacking)
         sentence = f"Keep running {facts.variant}: {better}, but {named}."
         expected = _days(now, users)
+        if expected is not None and now.age_days is not None:
+            expected = max(expected, now.min_days - now.age_days)
         assuming = "" if users is None else "the guardrails stay as they are seen"
         return Decision("keep_running", "guardrail_unknown", sentence, _count(users), expected, assuming)
     if now.age_days is None and now.min_days > 0:
         sentence = (
             f"Keep running {facts.variant}: {better}, but there are no times to say whether that has held for "
-            f"{now.min_days:g} days; set min_days to 0 if it need not."
+            f"{now.min_days:g} days; set min_days (--min-days) to 0 if it need not."
         )
         return Decision("keep_running", "too_young", sentence)
     if now.age_days is not None and now.age_days < now.min_days:
@@ -188,7 +188,7 @@ def _better(now: Situation, facts: Facts) -> Decision:
 def _open(now: Situation, facts: Facts) -> Decision:
     """Return the decision on a variant of which the goal says nothing yet."""
     if now.horizon is not None:
-        sentence = f"Inconclusive: {facts.variant} is neither better nor worse than {now.control} after {now.horizon}. "
+        sentence = f"Inconclusive: {facts.variant} could not be told from {now.control} by {now.horizon}. "
         return Decision("inconclusive", "horizon", f"{sentence}Keep {now.control}.")
     if now.state == "stopped":
         sentence = f"Inconclusive: stopped before {facts.variant} could be told from {now.control}. "
@@ -231,7 +231,7 @@ def _broken(rail: GuardrailReport, state: GuardrailState) -> str:
 def _uncertified(now: Situation, rail: GuardrailReport, state: GuardrailState) -> str:
     if state.users == 0:
         return f"no {now.unit} has a value of {rail.metric}, so nobody knows whether it keeps its limit"
-    need = "at this level it never will be"
+    need = "at its present level it never will be, so unless that changes it cannot be deployed"
     if state.users_needed is not None:
         need = f"about {about(state.users_needed)} more {now.unit}s of {state.variant} are needed"
     return f"{rail.metric} is not yet certain to keep its limit ({_state_in_words(rail, state)}; {rail.limit}): {need}"
@@ -253,10 +253,9 @@ def _users_for_guardrails(facts: Facts, states: Sequence[GuardrailState]) -> flo
 
 
 def _days(now: Situation, users: float | None) -> float | None:
-    if users is None or not now.per_day or now.state != "running":
+    if users is None or not now.per_day or now.state not in {"running", "log"}:
         return None
-    time = users / now.per_day + now.window_days
-    return max(time, now.min_days - now.age_days) if now.age_days is not None else time
+    return users / now.per_day + now.window_days
 
 
 def _count(users: float | None) -> int | None:

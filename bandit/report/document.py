@@ -164,7 +164,9 @@ class Comparison:
         welch: Welch's test; None where it cannot be made.
         fixed_time: Shared-weight AIPW estimate.
         final: Whether `fixed_time` and `welch` are read at the declared horizon: the one look they are valid for.
-        reasons: Why `fixed_time` may not be trusted here, `final` apart; empty: nothing speaks against it.
+        doubts: Why no test of this metric may be trusted: what the checks of the data found. Empty: nothing.
+        reasons: Why `fixed_time` may not be trusted here, `final` apart; these and more. Empty: nothing speaks against
+            it.
         unweighted: The same with every user weighted alike: no bias from weighting, wider.
         last_seven_days: `fixed_time` over users assigned in the last seven days of the data.
         any_time: Any-time interval and p-value; asymptotic.
@@ -184,6 +186,7 @@ class Comparison:
     welch: Welch | None
     fixed_time: Estimate | None
     final: bool
+    doubts: tuple[str, ...]
     reasons: tuple[str, ...]
     unweighted: Estimate | None
     last_seven_days: Estimate | None

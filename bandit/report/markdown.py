@@ -93,7 +93,12 @@ def _variants(report: Report) -> list[str]:
         cells = [text(variant.key) + (" (control)" if variant.control else "")]
         cells += [NOTHING if variant.share is None else f"{variant.share:.1%}"] if running else []
         cells += [f"{variant.users:,}", f"{variant.with_outcome:,}", level(variant.mean, is_share=share)]
-        cells += [NOTHING if lift is None else f"{lift:+.1%}", _chance(variant.p_best), _loss(variant), interval]
+        cells += [
+            NOTHING if lift is None else f"{100.0 * lift:+.3g} %",
+            _chance(variant.p_best),
+            _loss(variant, is_share=share),
+            interval,
+        ]
         cells += [NOTHING if variant.decision is None else _VERDICTS[variant.decision.verdict]]
         rows.append(tuple(cells))
     lines = [*table(head, rows, f"l{'r' * (len(head) - 2)}l"), ""]
@@ -110,13 +115,16 @@ def _goal(report: Report) -> list[str]:
     rows = []
     share = _is_share(report)
     for found in (each for each in report.comparisons if each.role == "goal"):
-        horizon = "" if found.final else "; not final before the horizon"
+        horizon, when = "; not final before the horizon", "fixed-time estimate"
+        if found.final:
+            horizon, when = "", "fixed-time estimate at the horizon"
+        once = _trust(found.reasons, "yes") + horizon
         rows += [
-            _row(found, "any-time interval", found.any_time, share, "yes, at any look"),
-            _row(found, "fixed-time estimate", found.fixed_time, share, _trust(found.reasons, "yes") + horizon),
-            _row(found, "… all users weighted alike", found.unweighted, share, _trust(found.reasons, "yes") + horizon),
-            _row(found, "… last seven days", found.last_seven_days, share, "to look at"),
-            _welch(found, share),
+            _row(found, "any-time interval", found.any_time, share, _trust(found.doubts, "yes, at any look")),
+            _row(found, when, found.fixed_time, share, once),
+            _row(found, "… all users weighted alike", found.unweighted, share, once),
+            _row(found, "… last seven days", found.last_seven_days, share, _trust(found.doubts, "for its sign")),
+            _welch(found, share, report.alpha / (len(report.variants) - 1)),
         ]
     shown = [row for row in rows if row is not None]
     if not shown:
@@ -124,6 +132,7 @@ def _goal(report: Report) -> list[str]:
     evidence = [_evidence(each) for each in report.comparisons if each.role == "goal" and each.e_process is not None]
     lines = [f"## {text(report.goal['metric'])} against control", ""]
     lines += [*table(("variant", "method", "difference", "interval", "p-value", "trust it?"), shown, "llrrrl"), ""]
+    lines += [_legend(report, is_share=share), ""]
     return lines + ([*(f"- {line}" for line in evidence), ""] if evidence else [])
 
 
@@ -141,10 +150,27 @@ def _row(
         interval = " to ".join(_signed(end, share) for end in estimate.interval)
     name = f"{method}, {percent(estimate.level)}"
     p_value = NOTHING if estimate.p_value is None or estimate.interval is None else f"{estimate.p_value:.3g}"
+    if estimate.interval is None:
+        trust = "not yet"
+    elif method == "any-time interval":
+        p_value += " so far"
     return (text(found.variant), name, _signed(estimate.difference, share), interval, p_value, trust)
 
 
-def _welch(found: Comparison, share: bool) -> tuple[str, ...] | None:
+def _legend(report: Report, *, is_share: bool) -> str:
+    """Return how the table is to be read."""
+    points = "pt: percentage points. " if is_share else ""
+    several = ""
+    if len(report.variants) > 2:
+        level_of_one = report.alpha / (len(report.variants) - 1)
+        several = f" P-values are those of one variant alone: compare them with {level_of_one:.3g}."
+    return (
+        f"{points}The percentage behind a method is that of its interval; variants share the error of "
+        f"{report.alpha:g}. The any-time p-value is the smallest at any look so far.{several}"
+    )
+
+
+def _welch(found: Comparison, share: bool, level_of_one: float) -> tuple[str, ...] | None:
     test: Welch | None = found.welch
     if test is None:
         return None
@@ -152,7 +178,7 @@ def _welch(found: Comparison, share: bool) -> tuple[str, ...] | None:
     trust = _trust(test.reasons, "yes")
     return (
         text(found.variant),
-        "Welch's test",
+        f"Welch's test, {percent(1.0 - level_of_one)}",
         _signed(test.difference, share),
         interval,
         f"{test.p_value:.3g}",
@@ -164,6 +190,8 @@ def _evidence(found: Comparison) -> str:
     process = found.e_process
     assert process is not None  # noqa: S101 (the caller looked)
     exact = "exact at any look" if process.exact else "asymptotic: outcomes are missing"
+    if found.doubts:
+        exact = f"not to be trusted: {text('; '.join(found.doubts))}"
     return (
         f"{text(found.variant)}: evidence that it is at some time higher than control {_e(process.higher)}, lower "
         f"{_e(process.lower)} (e-values, {exact}; p {process.p_value:.3g})."
@@ -196,7 +224,7 @@ def _guardrail_cell(rail: GuardrailReport, key: str) -> str:
 
 
 def _guardrail_state(state: GuardrailState) -> str:
-    relative = "" if state.relative is None else f"({state.relative:+.1%}) "
+    relative = "" if state.relative is None else f"({100.0 * state.relative:+.3g} %) "
     if state.state == "breached":
         return f"{relative}**breached**"
     needed = "" if state.users_needed is None else f", about {about(state.users_needed)} more users"
@@ -239,8 +267,11 @@ def check_lines(report: Report) -> list[str]:
     if checks.assigned:
         lines.append(_check("Users assigned against their probabilities", checks.assigned))
         harmless = "" if checks.response_matters else "; harmless, as a missing outcome counts as a value"
-        lines.append(_check("Users with an outcome against these probabilities", checks.with_outcome, harmless))
-        lines.append(_check("Response against control's", checks.response, harmless))
+        if any(check.flagged for check in checks.assigned):
+            lines.append("Users with an outcome, and response: cannot be told while users are missing.")
+        else:
+            lines.append(_check("Users with an outcome against these probabilities", checks.with_outcome, harmless))
+            lines.append(_check("Response against control's", checks.response, harmless))
     else:
         lines.append("Nobody can say whether users were assigned as intended: probabilities are not known.")
     if report.state == "log" and report.age_days is None:
@@ -261,11 +292,12 @@ def _check(what: str, found: Sequence[ArmCheck], remark: str = "") -> str:
     return f"{what}: {'; '.join(odd)}{remark}." if odd else f"{what}: as expected."
 
 
-def _loss(variant: VariantReport) -> str:
+def _loss(variant: VariantReport, *, is_share: bool) -> str:
     loss = variant.expected_loss
     if loss is None:
         return NOTHING
-    return "< 1e-9" if loss < 1e-9 else f"{loss:.3g}"
+    unit, scale = (" pt", 100.0) if is_share else ("", 1.0)
+    return f"< 1e-9{unit}" if scale * loss < 1e-9 else f"{scale * loss:.3g}{unit}"
 
 
 def _chance(p: float | None) -> str:

@@ -129,7 +129,10 @@ def setup_check(
     items = [
         _counts("sample ratio", report.checks.assigned, history.unit, "assigned"),
         _responses(report, history.unit),
-        *(_difference(each, alpha / len(sizes)) for each in sizes),
+        *(
+            _difference(size, alpha / len(sizes), is_goal=each.role == "goal" and each not in others)
+            for size, each in zip(sizes, compared, strict=True)
+        ),
         _drift(report, has_clock=history.started_at is not None),
         *_rows(rows, history.unit),
     ]
@@ -139,8 +142,12 @@ def setup_check(
 
 def setup_markdown(check: SetupCheck) -> list[str]:
     """Return the check as lines of Markdown, without a heading."""
-    bad = [item.name for item in check.items if item.outcome in ("fail", "unknown")]
-    verdict = "**The set-up passes.**" if check.passed else f"**The set-up does not pass**: {text(', '.join(bad))}."
+    failed, unknown = ([item.name for item in check.items if item.outcome == kind] for kind in ("fail", "unknown"))
+    verdict = "**The set-up passes.**"
+    if failed:
+        verdict = f"**The set-up fails**: {text(', '.join(failed))}."
+    elif unknown:
+        verdict = f"**Whether the set-up is right cannot be said yet**: {text(', '.join(unknown))}."
     rows = [(text(item.name), _MARKS[item.outcome], text(item.sentence)) for item in check.items]
     seen = [
         f"- {text(each.metric)} ({text(each.statistic)}), {text(each.variant)} against control: {_hidden(each)}"
@@ -207,7 +214,7 @@ def _sensitivity(found: Comparison) -> Sensitivity:
     )
 
 
-def _difference(found: Sensitivity, limit: float) -> SetupItem:
+def _difference(found: Sensitivity, limit: float, *, is_goal: bool) -> SetupItem:
     """Return whether a variant can be told from control although both are the same."""
     name = f"{found.metric} of {found.variant}"
     if found.p_value is None:
@@ -216,14 +223,18 @@ def _difference(found: Sensitivity, limit: float) -> SetupItem:
     if found.p_value <= limit:
         what = "differs" if found.difference is None else f"differs by {found.difference:+.3g}"
         return SetupItem(name, "fail", f"The {found.statistic} {what} from control's although both are the same: {p}.")
-    if found.half_width is None:
+    if found.half_width is None and is_goal:
         return SetupItem(name, "unknown", "Too few users, or no variation, to say anything: collect more.")
+    if found.half_width is None:
+        sentence = f"Nothing seen, but so few or so skewed values show little: {p}."
+        return SetupItem(name, "warn", sentence)
     return SetupItem(name, "pass", f"No difference from control: {p}.")
 
 
 def _hidden(found: Sensitivity) -> str:
     if found.half_width is None:
-        return "nothing; too few users, or no variation."
+        cause = "probabilities are not known" if found.p_value is None else "too few users, or too skewed"
+        return f"nothing; {cause}."
     part = "" if found.relative is None else f", {percent(found.relative)} of control's {found.statistic}"
     mean = "" if found.control_mean is None else f" (control: {level(found.control_mean, is_share=False)})"
     return f"a difference of about {found.half_width:.3g}{part}{mean}; smaller ones stay hidden."

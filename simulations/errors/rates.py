@@ -35,6 +35,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 DRIFT_BOUNDS: Mapping[str, tuple[float, float]] = {"fixed_end": (0.0, 0.065)}
 """Where they have to lie in addition where the base rate moves."""
 
+SELECTED = 0.95
+"""Where fewer arms have an interval, it may cover more than its upper bound."""
+
 _LUCK = 2.0  # standard errors
 
 
@@ -66,7 +69,13 @@ class Row:
         """Where its numbers have to lie; nowhere if it is read as the product does not."""
         if self.reading:
             return {}
-        return {**BOUNDS, **(DRIFT_BOUNDS if self.scenario.drifts else {})}
+        bounds = {**BOUNDS, **(DRIFT_BOUNDS if self.scenario.drifts else {})}
+        return bounds | {"coverage": (BOUNDS["coverage"][0], 1.0)} if self.selected else bounds
+
+    @property
+    def selected(self) -> bool:
+        """Whether many arms have no interval: those that have one were lucky, so it covers more than it says."""
+        return (self.numbers["readable"].value or 0.0) < SELECTED
 
     @property
     def missed(self) -> tuple[str, ...]:

@@ -182,11 +182,12 @@ class _Reading:
     ) -> Analysis:
         """Return the report and the check."""
         experiment = self.experiment
-        if question.one_look:
-            experiment = _at_this_look(experiment, self.history)
+        if question.one_look and self.history.closed_epochs == 0:
+            message = "no user's window had ended when the log ends, so there is nothing to look at"
+            raise refuse_log("--one-look", message)
         one_look = question.one_look
         notes = notes_of(self.log, self.users, experiment, self.history, self.window, one_look=one_look, same=same)
-        report = build_report(experiment, self.history, "log")
+        report = build_report(experiment, self.history, "log", one_look=question.one_look)
         report = replace(report, notes=(*assumed, *notes, *report.notes))
         users = self.users
         rows = RowCounts(
@@ -197,14 +198,6 @@ class _Reading:
         )
         check = setup_check(experiment, self.history, report, rows, others) if same else None
         return Analysis(experiment, report, rows, users.late_rows, users.stray_rows, check)
-
-
-def _at_this_look(experiment: Experiment, history: History) -> Experiment:
-    """Return the experiment with the users of the log as its horizon."""
-    users = int(history.closed.users.sum())
-    if users == 0:
-        raise refuse_log("--one-look", "no user's window had ended when the log ends, so there is nothing to look at")
-    return with_options(experiment.to_dict(), Question(horizon_users=users))
 
 
 def _differences(reading: _Reading, question: Question, path: Path, name: str) -> list[Comparison]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from bandit.wording import listed, unknown_name
+from bandit.wording import listed, received, unknown_name
 from simulations.logs.faults import refuse_log
 
 USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -78,8 +78,13 @@ def roles_of(columns: Collection[str], named: Named, metrics: Collection[str]) -
         if said is not None and said not in columns and not (role == "propensity" and _each(columns, said)):
             raise refuse_log(f"--{role}", f"there is no column '{said}'; {unknown_name(said, columns)}")
         column = said if said is not None else next((free[name] for name in names if name in free), None)
-        if column is not None and column in columns:
-            found[role] = column
+        if column is None or column not in columns:
+            continue
+        other = next((other for other, taken in found.items() if taken == column), None)
+        if other is not None:
+            message = f"received {received(column)}, the column that says the {other}; allowed: another column"
+            raise refuse_log(f"--{role}", message)
+        found[role] = column
     if "variant" not in found:
         usual = listed(USUAL_NAMES["variant"])
         separated = len(columns) == 1 and any(mark in next(iter(columns)) for mark in ";\t|")

@@ -28,7 +28,9 @@ def analyze(
     ] = None,
     goal: Annotated[str | None, typer.Option(metavar="METRIC", help="column of the goal")] = None,
     better: Annotated[Literal["higher", "lower"] | None, typer.Option(help="default: higher")] = None,
-    mde: Annotated[float | None, typer.Option(help="smallest relative effect that matters; default: 0.05")] = None,
+    mde: Annotated[
+        float | None, typer.Option(max=1.0, help="smallest relative effect that matters; default: 0.05, which is 5 %")
+    ] = None,
     missing: Annotated[
         Literal["ignore", "worst", "zero"] | None,
         typer.Option(help="what a user without a value of the goal counts as"),

@@ -21,7 +21,7 @@ from simulations.logs.rows import Chunk, read_chunks
 
 _Id = Callable[[object, str], str]
 
-_NAME = "a name of 1 to 200 bytes of UTF-8 without control characters"
+_NAME = "a name of 1 to 200 bytes of UTF-8 without control characters; of a variant also without '/'"
 _PROBABILITY = "a probability above 0 and at most 1, that of the row's own variant"
 _CHANCE = "a probability from 0 to 1"
 _NUMBER = "a number from -1e15 to 1e15, true, false, or nothing"

@@ -34,7 +34,7 @@ def notes_of(
     if one_look:
         notes.append(
             f"This is declared to be the one look planned beforehand (--one-look): the horizon is these "
-            f"{experiment.analysis.horizon_users:,} {history.unit}s, and fixed-time numbers are final. That is right "
+            f"{history.closed.users.sum():,.0f} {history.unit}s, and fixed-time numbers are final. That is right "
             "only if their number was fixed before the first one, and nobody looked."
         )
     elif experiment.analysis.horizon_users is None and experiment.analysis.horizon_days is None and not same:

@@ -69,7 +69,7 @@ class Question:
 def experiment_of(log: Log, question: Question, path: Path) -> tuple[Experiment, list[str]]:
     """Return the experiment that a log shows, and what was assumed, one sentence each.
 
-    Variants are in the order in which they appear.
+    Control is the first variant; the others are in the order in which they appear.
 
     Args:
         log: All its columns.
@@ -81,6 +81,7 @@ def experiment_of(log: Log, question: Question, path: Path) -> tuple[Experiment,
     """
     variants = list(dict.fromkeys((*variants_in_order(log), *log.each, *(question.split or ()))))
     control, said_control = _control(variants, question.control)
+    variants = [control, *(key for key in variants if key != control)]
     goal, said_goal = _goal(log, question.goal)
     values = log.metrics[goal]
     values = values[~np.isnan(values)]

@@ -25,7 +25,8 @@ def named_numbers(given: Iterable[str], option: str) -> dict[str, float]:
         name, _, value = (part.strip() for part in each.rpartition("="))
         number = _number(value)
         if not name or number is None:
-            message = f"received {received(each)}, allowed: NAME=VALUE with a number, such as harmful=0.005"
+            example = "A=0.5" if option == "--split" else "harmful=0.005"
+            message = f"received {received(each)}, allowed: NAME=VALUE with a number, such as {example}"
             raise typer.BadParameter(message, param_hint=option)
         if name in numbers:
             raise typer.BadParameter(f"received {received(name)} again, allowed: each once", param_hint=option)

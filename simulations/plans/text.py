@@ -38,7 +38,7 @@ def summary(sized: Sizing) -> list[str]:
     change = f"{sized.experiment.goal.metric} from {level(sized, need.baseline)} to {level(sized, need.target)}"
     if decision is None:
         return [f"No plan leads to a decision to deploy a variant that moves {change}.", *warnings(sized)]
-    certified = ", and its guardrails can be expected to be certified" if sized.guardrails else ""
+    certified = ", and each guardrail is certified in 5 to 6 of 10" if sized.guardrails else ""
     return [
         (
             f"Plan for {count(decision.days, 'day')} ({count(decision.weeks, 'whole week')}) and "

@@ -332,3 +332,29 @@ def test_values_that_the_file_does_not_allow_are_named(
 
     assert (done.code, done.out) == (1, "")
     assert message in done.err
+
+
+def test_a_column_has_one_role(analyze: Analyze, log: Path) -> None:
+    done = analyze(log, "--goal", "resolved", "--epoch", "variant")
+
+    assert done.code == 1
+    assert "--epoch: received 'variant', the column that says the variant; allowed: another column" in done.err
+
+
+def test_the_one_look_does_not_change_what_holds_at_any_look(analyze: Analyze, log: Path) -> None:
+    """Its tuning has to be fixed beforehand."""
+    plain, one_look = (report_of(analyze, log, "--goal", "resolved", *EVEN, *more) for more in ((), ("--one-look",)))
+
+    assert plain["comparisons"][0]["any_time"] == one_look["comparisons"][0]["any_time"]
+    assert (plain["comparisons"][0]["final"], one_look["comparisons"][0]["final"]) == (False, True)
+
+
+def test_control_stands_first_whoever_came_first(analyze: Analyze, tmp_path: Path) -> None:
+    columns = ab_columns()
+    columns["variant"] = ["Z" if key == "A" else "control" for key in columns["variant"]]
+
+    document = report_of(
+        analyze, written(tmp_path / "log.csv", columns), "--goal", "resolved", *("--split", "control=0.5,Z=0.5")
+    )
+
+    assert [variant["key"] for variant in document["variants"]] == ["control", "Z"]

@@ -129,7 +129,7 @@ def test_too_few_users_show_nothing(analyze: Analyze, tmp_path: Path) -> None:
     code, odd, _ = outcomes(analyze, written(tmp_path / "aa.csv", ab_columns(users=60)))
 
     assert code == 1
-    assert odd == {"resolved of B": "unknown", "latency of B": "unknown"}
+    assert odd == {"resolved of B": "unknown", "latency of B": "warn"}
 
 
 def test_rows_without_users_and_times_are_noted(analyze: Analyze, tmp_path: Path) -> None:

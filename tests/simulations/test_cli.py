@@ -65,6 +65,21 @@ def test_the_example_is_right_and_says_what_it_asks_for(experiment: Path) -> Non
         assert words in done.stdout
 
 
+@pytest.mark.parametrize("limit", ["max = 0.1", "min = 0.9", "max_increase = 0.2", "max_decrease = 0.1"])
+def test_every_kind_of_limit_is_summed_up(inside: Inside, tmp_path: Path, limit: str) -> None:
+    path = tmp_path / "limit.toml"
+    path.write_text(
+        'key = "x"\nvariants = [{key = "A", control = true}, {key = "B"}]\ngoal = {metric = "m", kind = "binary"}\n'
+        f'[[guardrails]]\nmetric = "safe"\nkind = "binary"\n{limit}\n',
+        encoding="utf-8",
+    )
+
+    done = inside("check", path)
+
+    assert done.returncode == 0
+    assert f"guardrail   safe: {limit.replace(' =', '')}" in done.stdout
+
+
 def test_the_example_names_every_setting(experiment: Path) -> None:
     text = experiment.read_text(encoding="utf-8")
 

@@ -44,7 +44,7 @@ def test_the_first_sentence_says_how_long_and_how_many() -> None:
         "Plan for 14 days (2 whole weeks) and 68,356 users. By then, a variant that moves resolved from 30 % to 31.5 % "
         "is found to be better in at least 80 of 100 experiments, however often you look."
     )
-    assert "its guardrails can be expected to be certified" in summary(sized(guardrails=[HARMFUL]))[0]
+    assert "each guardrail is certified in 5 to 6 of 10" in summary(sized(guardrails=[HARMFUL]))[0]
 
 
 def test_two_variants_are_told_nothing_of_several() -> None:

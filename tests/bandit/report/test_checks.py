@@ -58,7 +58,7 @@ def test_users_that_get_lost_after_assignment_are_flagged(p: FloatArray | None) 
 
     assert [check.flagged for check in report.checks.assigned] == [True, True]
     assert report.decision.reason == "data"
-    assert report.decision.sentence.startswith("Fix the data first: A has ")
+    assert report.decision.sentence.startswith("Fix the data first: B has ")
     assert [v.decision.reason for v in report.variants if v.decision is not None] == ["data"]
     assert report.variants[1].welch is not None
     assert "users were not assigned as recorded" in report.variants[1].welch.reasons

@@ -103,7 +103,7 @@ def test_a_guardrail_out_of_reach_and_one_without_values_are_said_to_be_so() -> 
     never = decide(NOW, replace(BETTER, guardrails=(on_guardrail("unknown"),)))
     empty = decide(NOW, replace(BETTER, guardrails=(on_guardrail("unknown", users=0),)))
 
-    assert "at this level it never will be" in never.sentence
+    assert "at its present level it never will be" in never.sentence
     assert never.expected_users is None
     assert "no user has a value of harmful" in empty.sentence
 
@@ -118,12 +118,21 @@ def test_what_is_missing_to_a_decision_is_said_in_users_and_days() -> None:
     assert (decision.expected_users, decision.assuming) == (2345, "the present estimate holds")
 
 
-def test_no_time_is_promised_before_min_days_or_without_traffic() -> None:
-    young = decide(replace(NOW, age_days=1.0), NOTHING)
+def test_no_deploy_is_promised_before_min_days_and_nothing_without_traffic() -> None:
+    waiting = replace(BETTER, guardrails=(on_guardrail("unknown", 100),))
+    young = decide(replace(NOW, age_days=1.0), waiting)
     paused = decide(replace(NOW, state="paused"), NOTHING)
+    log = decide(replace(NOW, state="log"), NOTHING)
 
     assert young.expected_days == 6.0
     assert paused.expected_days is None
+    assert log.expected_days == pytest.approx(2.345)
+
+
+def test_a_broken_guardrail_needs_no_propensities() -> None:
+    broken = replace(NOTHING, guardrails=(on_guardrail("breached"),))
+
+    assert decide(replace(NOW, has_propensities=False), broken).reason == "guardrail"
 
 
 def test_lower_is_better_turns_the_words() -> None:

@@ -77,7 +77,7 @@ def test_a_horizon_makes_fixed_time_numbers_final() -> None:
     assert after.variants[1].welch is not None
     assert after.variants[1].welch.trustworthy
     assert after.decision.verdict == "inconclusive"
-    assert "after 1,500 users. Keep A." in after.decision.sentence
+    assert "by 1,500 users. Keep A." in after.decision.sentence
 
 
 def test_numbers_at_the_horizon_do_not_change_afterwards() -> None:
