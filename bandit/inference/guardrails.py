@@ -39,6 +39,7 @@ class GuardrailEvidence:
         level: Their mean outcome; nan without users.
         log_breach: ln E against "the limit is kept".
         log_ok: ln E against "the limit, tolerance included, is not kept".
+        relative: Estimate of arm / control − 1 for a relative limit; nan otherwise, or where it may not be read.
         low: Lower end of the any-time interval: of the level, or for a relative limit of arm / control − 1. nan where
             it may not be read.
         high: Upper end.
@@ -52,6 +53,7 @@ class GuardrailEvidence:
     level: FloatArray
     log_breach: FloatArray
     log_ok: FloatArray
+    relative: FloatArray
     low: FloatArray
     high: FloatArray
     exact_breach: bool
@@ -158,7 +160,8 @@ def _relative(experiment: Experiment, limit: Limit, observed: Observed, scores: 
     share = arm_share(experiment)
     readable = is_readable(observed, control)[-1] & (scores.standard_error() > 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        _, low, high = scores.ratio(half_width(scores.t, tuning(share, planned), share))
+        ratio, low, high = scores.ratio(half_width(scores.t, tuning(share, planned), share))
+    estimate = np.where(readable, ratio - 1.0, np.nan)
     interval = (np.where(readable, low - 1.0, np.nan), np.where(readable, high - 1.0, np.nan))
     if observed.bounds is not None and observed.bounds[0] >= 0.0:
         # A share of the way between the bounds has the ratio of the means only if the lower one is 0.
@@ -176,6 +179,7 @@ def _relative(experiment: Experiment, limit: Limit, observed: Observed, scores: 
             interval,
             exact=(observed.exact, observed.exact),
             method="e-process against control",
+            relative=estimate,
         )
     sign = 1.0 if limit.above else -1.0
 
@@ -192,6 +196,7 @@ def _relative(experiment: Experiment, limit: Limit, observed: Observed, scores: 
         interval,
         exact=(False, False),
         method="confidence sequence for a ratio of means",
+        relative=estimate,
     )
 
 
@@ -203,11 +208,13 @@ def _evidence(
     *,
     exact: tuple[bool, bool],
     method: str,
+    relative: FloatArray | None = None,
 ) -> GuardrailEvidence:
     n = observed.n.sum(axis=-2)
     with np.errstate(divide="ignore", invalid="ignore"):
         level = observed.z.sum(axis=-2) / n + observed.origin
-    return GuardrailEvidence(n, level, log_breach, ok(np.ones_like(n)), *interval, *exact, method, ok)
+    known = np.full_like(level, np.nan) if relative is None else relative
+    return GuardrailEvidence(n, level, log_breach, ok(np.ones_like(n)), known, *interval, *exact, method, ok)
 
 
 def _last(wealth: FloatArray) -> FloatArray:

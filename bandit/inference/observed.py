@@ -86,7 +86,9 @@ class Observed:
 
 def earlier(sums: FloatArray) -> FloatArray:
     """Return for each epoch the sum over all epochs before it; axis −2 is the epochs."""
-    return np.asarray(np.cumsum(sums, axis=-2) - sums)
+    before = np.zeros_like(sums)
+    np.cumsum(sums[..., :-1, :], axis=-2, out=before[..., 1:, :])  # no digit of an epoch's own sums is in it
+    return before
 
 
 def pair_shares(p: FloatArray, control: int) -> FloatArray:
@@ -106,20 +108,30 @@ def pair_shares(p: FloatArray, control: int) -> FloatArray:
 def given_response(p: FloatArray, assigned: FloatArray, n: FloatArray) -> FloatArray:
     """Return the probability of each arm given that the user has an outcome, up to a factor per epoch.
 
-    p_a ρ_a, with ρ_a the response rate of the arm in earlier epochs, shrunk by one user toward the rate of all
-    arms, so that it changes nothing where everybody responds. 0 while fewer than `FEWEST_TO_RESPOND` users of the arm
-    came earlier: read with a guess of ρ, a large first epoch of arms that respond differently is evidence of nothing
-    but that. Valid as far as ρ is right: asymptotically, and if the response depends on the arm alone.
+    p_a ρ_a, with ρ_a how much more often the arm responded in earlier epochs than users of all arms in the same epochs,
+    shrunk by one user toward 1, so that it changes nothing where everybody responds alike. Answers are compared with
+    those expected epoch by epoch: a response that moves while traffic moves would else look like one that differs by
+    arm. What is expected of an epoch counts with its mix of arms, by the ρ known before.
+
+    0 while fewer than `FEWEST_TO_RESPOND` users of the arm came earlier: read with a guess of ρ, a large first epoch of
+    arms that respond differently is evidence of nothing but that. Valid as far as ρ is right: asymptotically, and if
+    the response is a factor of the arm times one of the epoch.
 
     Args:
         p: Propensities at assignment, shape (..., n_epochs, n_arms).
         assigned: Users assigned, same shape.
         n: Users with an outcome, same shape.
+
+    Reference:
+        Indirect standardisation, as in Breslow, Day (1987), Statistical Methods in Cancer Research, vol. II.
     """
     users, answers = earlier(assigned), earlier(n)
-    total = users.sum(axis=-1, keepdims=True)
-    overall = np.where(total > 0, answers.sum(axis=-1, keepdims=True) / np.maximum(total, 1.0), 1.0)
-    return np.asarray(p * (answers + overall) / (users + 1.0) * (users >= FEWEST_TO_RESPOND))
+    factor = np.ones_like(p)
+    for _ in range(2):
+        mix = (assigned * factor).sum(axis=-1, keepdims=True)
+        rate = np.divide(n.sum(axis=-1, keepdims=True), mix, out=np.zeros_like(mix), where=mix > 0.0)
+        factor = (answers + 1.0) / (earlier(assigned * rate) + 1.0)
+    return np.asarray(p * factor * (users >= FEWEST_TO_RESPOND))
 
 
 def observe(experiment: Experiment, history: History, measure: int) -> Observed:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit.experiment import Experiment
 from bandit.history import DAY, History
-from bandit.inference.observed import observe, observe_response
+from bandit.inference.observed import FEWEST_TO_RESPOND, Observed, observe, observe_response
 from bandit.inference.shares import decision_level
 from bandit.ledger import GOAL
 from bandit.measures import guardrail_measure, measures_of
@@ -66,7 +66,7 @@ def build_report(experiment: Experiment, history: History, state: str, *, one_lo
         comparisons=tuple(each for found in comparisons for each in found),
         guardrails=guardrails,
         checks=checks,
-        notes=_notes(experiment, history, state),
+        notes=_notes(experiment, history, state, read.goal.observed),
     )
 
 
@@ -235,7 +235,7 @@ def _unreliable(checks: Checks, history: History) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _notes(experiment: Experiment, history: History, state: str) -> tuple[str, ...]:
+def _notes(experiment: Experiment, history: History, state: str, observed: Observed) -> tuple[str, ...]:
     notes = []
     if history.closed_epochs == 0:
         notes.append("No epoch is closed yet: a user counts when the reward window is over, so there are no numbers.")
@@ -243,6 +243,12 @@ def _notes(experiment: Experiment, history: History, state: str) -> tuple[str, .
         notes.append("Guardrails are reported, not enforced: no variant loses users for breaching one.")
     if experiment.rollout.ramp:
         notes.append("The ramp is reported, not enforced: exposure stays where it is declared.")
+    if not observed.exact and history.closed_epochs:
+        notes.append(
+            f"Users without a value of {experiment.goal.metric} are left out. The first epoch, and others before "
+            f"{FEWEST_TO_RESPOND} users of a variant came, are in the means but in no interval and no evidence: how "
+            "often variants respond is not known before."
+        )
     if history.unit == "row":
         notes.append(
             "Every row counts as a user of its own. Rows of one user are no independent users: errors are larger."

@@ -14,7 +14,7 @@ from bandit.history import WEEK, History
 from bandit.inference.any_time import FEWEST_EVENTS, AnyTime, any_time, is_readable
 from bandit.inference.exact import log_e_higher, log_e_lower
 from bandit.inference.fixed_time import FixedTime, fixed_time
-from bandit.inference.observed import Observed
+from bandit.inference.observed import FEWEST_TO_RESPOND, Observed
 from bandit.inference.scores import Scores, running_scores
 from bandit.inference.shares import arm_share, fixed_time_level, planned_pair_users
 from bandit.inference.welch import Sample, Welch, sample_of, traffic_moved, welch
@@ -228,9 +228,15 @@ def _few(observed: Observed) -> str:
     return "too few users for so skewed a metric"
 
 
+_MISSING = (
+    f"outcomes are missing: probabilities are corrected by estimated response, known from {FEWEST_TO_RESPOND} earlier "
+    "users of a variant on"
+)
+
+
 def _fixed_reasons(observed: Observed, enough: bool, doubts: Sequence[str]) -> tuple[str, ...]:
     few = () if enough else (_few(observed),)
-    corrected = () if observed.exact else ("outcomes are missing: probabilities are corrected by estimated response",)
+    corrected = () if observed.exact else (_MISSING,)
     return (*few, *corrected, *doubts)
 
 

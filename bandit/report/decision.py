@@ -8,10 +8,11 @@ In this order, the first that applies:
 4. better, but one of these is lacking: keep running;
 5. else keep running; at the horizon, or once stopped: inconclusive, keep control.
 
-"Better" and "worse" are e-values of at least 1/b, b being half of the variant's share of alpha, and a certificate is
-one too. Deploying a variant that is not better takes a wrong "better", and deploying one beyond a limit takes a wrong
-certificate, so each has probability b at most over all looks, and all variants together alpha/2 at most. Nothing is
-remembered: a variant that was better last week and no longer is will not be deployed.
+"Better" and "worse" are e-values of at least 1/b, b being half of the variant's share of alpha, with an estimate that
+agrees, and a certificate is an e-value too. Deploying a variant that is not better takes a wrong "better", and
+deploying one beyond a limit takes a wrong certificate, so each has probability b at most over all looks, and all
+variants together alpha/2 at most. Nothing is remembered: a variant that was better last week and no longer is will not
+be deployed.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def decide(now: Situation, facts: Facts) -> Decision:
         return against
     if not now.has_propensities:
         return _UNKNOWN
-    return _better(now, facts) if facts.log_better >= now.log_threshold else _open(now, facts)
+    # The evidence refutes "at no time better"; that the estimate agrees keeps an old advantage from deciding.
+    return _better(now, facts) if facts.log_better >= now.log_threshold and facts.gain > 0.0 else _open(now, facts)
 
 
 def decide_all(now: Situation, decisions: Mapping[str, Decision], facts: Sequence[Facts]) -> Decision:
@@ -141,7 +143,7 @@ def _against(now: Situation, facts: Facts) -> Decision | None:
         return Decision("do_not_deploy", "guardrail", f"Do not deploy {facts.variant}: {named}.")
     if now.fix_first:
         return Decision("do_not_deploy", "data", f"Do not deploy {facts.variant}: fix the data first.")
-    if facts.log_worse >= now.log_threshold:
+    if facts.log_worse >= now.log_threshold and facts.gain < 0.0:
         return Decision("do_not_deploy", "worse", f"Do not deploy {facts.variant}: {_compared(now, facts)}.")
     if facts.too_small:
         ruled_out = f"a gain of {percent(now.mde)} or more in {now.metric} is ruled out{_seen(now, facts)}"

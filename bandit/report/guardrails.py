@@ -44,6 +44,12 @@ def guardrail_report(
     )
 
 
+def _relative(evidence: GuardrailEvidence, arm: int, raw: float) -> float | None:
+    """Return arm / control − 1: that of the interval where there is one, as traffic that moved misleads the raw one."""
+    estimate = float(evidence.relative[arm])
+    return number(estimate) if math.isfinite(estimate) else number(raw)
+
+
 def _state(experiment: Experiment, evidence: GuardrailEvidence, arm: int, *, relative: bool) -> GuardrailState:
     breach, ok = -math.log(breach_level(experiment)), -math.log(decision_level(experiment))
     state: GuardrailVerdict = "unknown"
@@ -58,7 +64,7 @@ def _state(experiment: Experiment, evidence: GuardrailEvidence, arm: int, *, rel
         state=state,
         users=int(evidence.users[arm]),
         level=number(level),
-        relative=number(level / base - 1.0) if relative and base > 0.0 else None,
+        relative=_relative(evidence, arm, level / base - 1.0) if relative and base > 0.0 else None,
         interval=ends(evidence.low[arm], evidence.high[arm]),
         e_breach=e_value(evidence.log_breach[arm]),
         e_ok=e_value(evidence.log_ok[arm]),

@@ -194,7 +194,7 @@ def _evidence(found: Comparison) -> str:
         exact = f"not to be trusted: {text('; '.join(found.doubts))}"
     return (
         f"{text(found.variant)}: evidence that it is at some time higher than control {_e(process.higher)}, lower "
-        f"{_e(process.lower)} (e-values, {exact}; p {process.p_value:.3g})."
+        f"{_e(process.lower)} (e-values now, {exact}; p at its smallest so far {process.p_value:.3g})."
     )
 
 

@@ -158,7 +158,7 @@ class _Pair:
 
         For where the normal approximation would have decided already: exact e-values lag behind it.
         """
-        if log_e <= 0.0:
+        if log_e < 1.0:  # an average over so little evidence promises nothing
             return None
         return self.t * max(-math.log(self.level) / log_e - 1.0, 0.0) / self.t_rate
 

@@ -70,6 +70,8 @@ def on_guardrail(
         (BETTER, replace(NOW, age_days=None, min_days=0.0), "deploy", "better"),
         (replace(BETTER, recent_gain=-0.01), NOW, "keep_running", "novelty"),
         (replace(BETTER, recent_gain=math.nan), NOW, "deploy", "better"),
+        (replace(BETTER, gain=-0.01), NOW, "keep_running", "not_enough_data"),
+        (replace(WORSE, gain=0.01), NOW, "keep_running", "not_enough_data"),
         (NOTHING, NOW, "keep_running", "not_enough_data"),
         (NOTHING, replace(NOW, horizon="20,000 users"), "inconclusive", "horizon"),
         (BETTER, replace(NOW, horizon="20,000 users"), "deploy", "better"),
