@@ -35,9 +35,6 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 DRIFT_BOUNDS: Mapping[str, tuple[float, float]] = {"fixed_end": (0.0, 0.065)}
 """Where they have to lie in addition where the base rate moves."""
 
-SELECTED = 0.95
-"""Where fewer arms have an interval, it may cover more than its upper bound."""
-
 _LUCK = 2.0  # standard errors
 
 
@@ -69,13 +66,7 @@ class Row:
         """Where its numbers have to lie; nowhere if it is read as the product does not."""
         if self.reading:
             return {}
-        bounds = {**BOUNDS, **(DRIFT_BOUNDS if self.scenario.drifts else {})}
-        return bounds | {"coverage": (BOUNDS["coverage"][0], 1.0)} if self.selected else bounds
-
-    @property
-    def selected(self) -> bool:
-        """Whether many arms have no interval: those that have one were lucky, so it covers more than it says."""
-        return (self.numbers["readable"].value or 0.0) < SELECTED
+        return {**BOUNDS, **(DRIFT_BOUNDS if self.scenario.drifts else {})}
 
     @property
     def missed(self) -> tuple[str, ...]:

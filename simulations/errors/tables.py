@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bandit.markdown_text import table, text
 from bandit.report.numbers import NOTHING
-from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, SELECTED, ErrorRates, Row
+from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row
 
 MISSED = "✗"
 COMMON = ("any_time", "decision", "wrong_deploy")
@@ -97,7 +97,6 @@ def sentences(result: ErrorRates) -> list[str]:
     bounds = "; ".join(
         f"{_words(name)} {'at most ' if low == 0 else f'{low:g} to '}{high:g}" for name, (low, high) in BOUNDS.items()
     )
-    bounds += f", at least {BOUNDS['coverage'][0]:g} where fewer than {100 * SELECTED:g} % are readable"
     drift = "; ".join(f"{_words(name)} at most {high:g}" for name, (_, high) in DRIFT_BOUNDS.items())
     missed = sum(bool(row.missed) for row in result.rows)
     return [
