@@ -14,6 +14,8 @@ from bandit.quadrature import Resolution
 
 # exp overflows not far above this.
 _MAX_EXPONENT = 700.0
+# Terms of this size may cancel in a log density: the rest keeps 10 digits.
+_MAX_CANCELLED = 1e5
 
 
 def _stirling(x: FloatArray) -> FloatArray:
@@ -123,7 +125,7 @@ class BetaBlock:
         fewest = np.where(able, np.minimum(self.a, self.b), np.inf).min(axis=-1)
         return np.where(fewest < 0.4, 2, np.where(fewest < 4.0, 1, 0))
 
-    def contest(self, rows: IntArray, arms: IntArray) -> _BetaContest:
+    def contest(self, rows: IntArray, arms: IntArray, chance: FloatArray | None = None) -> _BetaContest:
         """Centred on the arm with most observations: the other arms' log densities are small sums there."""
         a, b, mode, left, right = (v[rows[:, None], arms] for v in (self.a, self.b, self.mode, self.left, self.right))
         n = a + b
@@ -132,12 +134,19 @@ class BetaBlock:
         sign = np.where(a0 <= b0, 1.0, -1.0)
         rare = np.minimum(a0, b0) / (a0 + b0)
         offset = mode - centre
-        fall = n * _divergence(np.where(a <= b, -offset, offset), np.minimum(a, b) / n)
-        return _BetaContest(
-            centre=centre[:, 0], sign=sign[:, 0], rare=rare[:, 0], n=n, offset=offset,
-            slope=np.where(sign > 0.0, a, b) - n * rare, log_density=log_peak(a, b) - fall,
-            width=REACH * np.sqrt(n / a / b), left=left, right=right,
-        )  # fmt: skip
+        side, own_rare = np.where(a <= b, 1.0, -1.0), np.minimum(a, b) / n
+        fall = n * _divergence(-side * offset, own_rare)
+        peak = log_peak(a, b) if chance is None else log_peak(a, b) + np.log(chance)
+        parts: dict[str, FloatArray] = {
+            "centre": centre[:, 0], "sign": sign[:, 0], "rare": rare[:, 0], "n": n, "offset": offset,
+            "slope": np.where(sign > 0.0, a, b) - n * rare, "log_density": peak - fall,
+            "width": REACH * np.sqrt(n / a / b), "left": left, "right": right,
+        }  # fmt: skip
+        apart = fall > _MAX_CANCELLED
+        # Arms that all take part overlap where the largest can be; with chances, both of two distant arms can win.
+        if chance is None or not apart.any():
+            return _BetaContest(**parts)
+        return _DistantBetaContest(**parts, apart=apart, side=side, own_rare=own_rare, peak=peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +204,27 @@ class _BetaContest:
     def beyond(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Nothing that counts: less than 1e-13 of the mass, on a metric within [0, 1]."""
         return np.zeros((self.n_arms, len(x))), np.zeros_like(x)
+
+
+@dataclass(frozen=True, slots=True)
+class _DistantBetaContest(_BetaContest):
+    """Contest in which some arms are too far from the centre for the formula that all arms share.
+
+    With v = side_k (x − offset_k), ln f_k(x) = peak_k − n_k _divergence(v, own_rare_k): a transcendental function
+    more for each of these arms.
+    """
+
+    apart: BoolArray
+    side: FloatArray
+    own_rare: FloatArray
+    peak: FloatArray
+
+    def density(self, x: FloatArray) -> FloatArray:
+        out = _BetaContest.density(self, x)
+        for k in np.flatnonzero(self.apart.any(axis=0)):
+            rows = self.apart[:, k]
+            offset, side, rare, n, peak = (
+                v[rows, k, None] for v in (self.offset, self.side, self.own_rare, self.n, self.peak)
+            )
+            out[k][:, rows] = np.exp(peak - n * _divergence(side * (x[:, rows] - offset), rare))
+        return out

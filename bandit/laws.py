@@ -29,8 +29,11 @@ class Block(Protocol):
     def coarsest(self, able: BoolArray) -> IntArray:
         """Number of the resolution to begin with, for the arms able to win (n_rows, n_arms): shape (n_rows,)."""
 
-    def contest(self, rows: IntArray, arms: IntArray) -> Contest:
-        """These arms, shape (n_picked_rows, n_picked_arms), of these rows."""
+    def contest(self, rows: IntArray, arms: IntArray, chance: FloatArray | None = None) -> Contest:
+        """These arms, shape (n_picked_rows, n_picked_arms), of these rows.
+
+        An arm takes part with its `chance` only, in (0, 1], same shape; else it is at −∞. None: all take part.
+        """
 
 
 class Contest(Contenders, Protocol):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit.arrays import FloatArray, IntArray
+from bandit.arrays import BoolArray, FloatArray, IntArray
 from bandit.experiment import Experiment
 from bandit.measures import Z2, N, Z
 
@@ -48,6 +48,26 @@ class Totals:
             self.z2 + other.z2,
             other.origin,
         )
+
+    def faded(self, factor: FloatArray) -> Totals:
+        """Return the totals with every user counting this much less: a forgetting memory of past epochs.
+
+        Fading before each epoch is added weighs an epoch by the product of the factors since.
+
+        Args:
+            factor: In [0, 1], shape (...), the same for all arms of a row.
+        """
+        each = np.asarray(factor)[..., np.newaxis]
+        return Totals(self.assigned * each, self.n * each, self.z * each, self.z2 * each, self.origin)
+
+    def without(self, arm_mask: BoolArray) -> Totals:
+        """Return the totals with the sums of the marked arms at 0, as before their first user.
+
+        Args:
+            arm_mask: Which arms start anew, shape (..., n_arms).
+        """
+        assigned, n, z, z2 = (np.where(arm_mask, 0.0, sums) for sums in (self.assigned, self.n, self.z, self.z2))
+        return Totals(assigned, n, z, z2, self.origin)
 
 
 def missing_value(experiment: Experiment) -> float | None:

@@ -1,7 +1,8 @@
 """Policies: posterior -> probability per arm.
 
 A policy is a small frozen value with one pure method. Floors are put on afterwards (`bandit.allocation`),
-on every policy but `Fixed`. Ties are broken evenly, so the order of arms never matters.
+on every policy but `Fixed`. Ties are broken evenly, so the order of arms never matters. Arms that may be chosen
+with a chance q only get less; what that leaves is control's and is put there afterwards, too.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ _INDISTINCT = 1e-8  # well above the error of P(best)
 class Policy(Protocol):
     """A rule from what is known to a probability per arm."""
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:
+    def allocate(self, posterior: Posterior, n_users: FloatArray, feasible: FloatArray | None = None) -> FloatArray:
         """Return a probability per arm.
 
         Args:
             posterior: Arrays of shape (..., n_arms).
             n_users: Users that the posterior has read, shape (...).
+            feasible: Chance q in [0, 1] that each arm may be chosen at all, shape (..., n_arms) or one that is
+                repeated, with at least one 1 in each row (control); None: all 1.
 
         Returns:
-            Shape (..., n_arms), non-negative, summing to 1.
+            Shape (..., n_arms), non-negative, summing to 1; with `feasible` to at most 1, and 0 for q = 0.
         """
         ...
 
@@ -45,9 +48,19 @@ def largest(values: FloatArray) -> FloatArray:
     return evenly(values == values.max(axis=-1, keepdims=True))
 
 
+def _able(values: FloatArray, feasible: FloatArray | None) -> FloatArray:
+    """Return the values with −inf for arms that cannot be chosen at all, so that another one leads."""
+    return values if feasible is None else np.where(feasible > 0.0, values, -np.inf)
+
+
+def _times(weights: FloatArray, feasible: FloatArray | None) -> FloatArray:
+    """Return weights times chances, of which None are all 1."""
+    return weights if feasible is None else weights * feasible
+
+
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """The declared split, whatever the data say: the classical A/B test.
+    """The declared split, whatever the data say and however likely an arm may be chosen: the classical A/B test.
 
     Attributes:
         split: Probability of each arm, summing to 1.
@@ -55,7 +68,12 @@ class Fixed:
 
     split: tuple[float, ...]
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:  # noqa: ARG002 (reads no data)
+    def allocate(
+        self,
+        posterior: Posterior,
+        n_users: FloatArray,  # noqa: ARG002 (reads no data)
+        feasible: FloatArray | None = None,  # noqa: ARG002
+    ) -> FloatArray:
         """Return the split."""
         return np.broadcast_to(np.asarray(self.split), posterior.mean.shape)
 
@@ -68,9 +86,14 @@ class Thompson:
     largest. Reference: Thompson (1933); Scott (2010), A modern Bayesian look at the multi-armed bandit.
     """
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Return P(best)."""
-        return probability_best(posterior)
+    def allocate(
+        self,
+        posterior: Posterior,
+        n_users: FloatArray,  # noqa: ARG002
+        feasible: FloatArray | None = None,
+    ) -> FloatArray:
+        """Return P(best) among the arms that may be chosen."""
+        return probability_best(posterior, feasible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +108,27 @@ class TopTwo:
 
     beta: float
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:  # noqa: ARG002
-        """Return w_k (beta + (1 − beta) Σ_{j≠k} w_j / (1 − w_j)), w = P(best)."""
-        win = probability_best(posterior)
+    def allocate(
+        self,
+        posterior: Posterior,
+        n_users: FloatArray,  # noqa: ARG002
+        feasible: FloatArray | None = None,
+    ) -> FloatArray:
+        """Return q_k w_k (beta + (1 − beta) Σ_{j≠k} w_j / (1 − w_j)), w = P(best) among the arms that may be chosen.
+
+        Times the chance q_k to be chosen at all: as the only challenger an arm would else keep 1 − beta however slim
+        its chance is.
+        """
+        able = None if feasible is None else (feasible > 0.0).astype(np.float64)
+        win = probability_best(posterior, able)
         n_arms = win.shape[-1]
         others = 1.0 - np.eye(n_arms)
+        among = np.ones(n_arms) if able is None else able
         # Challengers whose chances are below what P(best) can tell apart share alike, without a jump.
-        lead = win / (win @ others + (n_arms - 1) * _INDISTINCT)
-        challenger = (win + _INDISTINCT) * (lead @ others)
-        return np.asarray(self.beta * win + (1.0 - self.beta) * challenger, dtype=np.float64)
+        challenge = win @ others + (among @ others) * _INDISTINCT
+        lead = np.divide(win, challenge, out=np.zeros_like(win), where=challenge > 0.0)
+        challenger = (win + among * _INDISTINCT) * (lead @ others)
+        return _times(np.asarray(self.beta * win + (1.0 - self.beta) * challenger, dtype=np.float64), feasible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +141,16 @@ class EpsilonGreedy:
 
     epsilon: float
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:  # noqa: ARG002
+    def allocate(
+        self,
+        posterior: Posterior,
+        n_users: FloatArray,  # noqa: ARG002
+        feasible: FloatArray | None = None,
+    ) -> FloatArray:
         """Return (1 − epsilon) on the best mean, epsilon spread evenly."""
-        best = largest(posterior.mean)
-        return np.asarray((1.0 - self.epsilon) * best + self.epsilon / best.shape[-1], dtype=np.float64)
+        best = largest(_able(posterior.mean, feasible))
+        weights = (1.0 - self.epsilon) * best + self.epsilon / best.shape[-1]
+        return _times(np.asarray(weights, dtype=np.float64), feasible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +160,10 @@ class BayesUCB:
     Reference: Kaufmann, Cappé, Garivier (2012), On Bayesian upper confidence bounds for bandit problems.
     """
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:
+    def allocate(self, posterior: Posterior, n_users: FloatArray, feasible: FloatArray | None = None) -> FloatArray:
         """Return 1 on the largest upper quantile."""
         level = 1.0 - 1.0 / (1.0 + np.maximum(n_users, 1.0))
-        return largest(posterior.quantile(level[..., np.newaxis]))
+        return _times(largest(_able(posterior.quantile(level[..., np.newaxis]), feasible)), feasible)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +178,11 @@ class ExploreThenCommit:
 
     explore_users: int
 
-    def allocate(self, posterior: Posterior, n_users: FloatArray) -> FloatArray:
+    def allocate(self, posterior: Posterior, n_users: FloatArray, feasible: FloatArray | None = None) -> FloatArray:
         """Return the equal split until enough users have been read, then 1 on the best mean."""
-        best = largest(posterior.mean)
+        best = largest(_able(posterior.mean, feasible))
         exploring = np.asarray(n_users)[..., np.newaxis] < self.explore_users
-        return np.where(exploring, 1.0 / best.shape[-1], best)
+        return _times(np.where(exploring, 1.0 / best.shape[-1], best), feasible)
 
 
 def reads(policy: Policy, n_users: FloatArray) -> BoolArray:

@@ -2,6 +2,7 @@
 
 P_k = ∫ f_k ∏_{j≠k} F_j, where the distribution functions F_j come from the same samples of the densities f_j
 by spectral integration, so no distribution function is ever called. Nothing here knows which law it integrates.
+A density may have less than the mass 1: the rest is at −∞, and F_j = 1 − q_j + q_j F_j' comes out by itself.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Contenders(Protocol):
         """Panel edges from end to end of each arm, n_steps on both sides of its mode: (n_rows, any)."""
 
     def density(self, x: FloatArray) -> FloatArray:
-        """Normalised densities at x (n_nodes, n_rows, n_panels): shape (n_arms, n_nodes, n_rows, n_panels)."""
+        """Densities at x (n_nodes, n_rows, n_panels), of mass at most 1: (n_arms, n_nodes, n_rows, n_panels)."""
 
     def metric_per_x(self, x: FloatArray) -> FloatArray:
         """Derivative of the metric by x; broadcasts with x (n_nodes, n_rows, n_panels)."""

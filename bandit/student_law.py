@@ -44,23 +44,33 @@ class StudentBlock:
     def ends(self) -> tuple[FloatArray, FloatArray]:
         """See `Block.ends`."""
         radius = self.reach * self.scale
-        spread = self.scale > 0.0
-        return (
-            np.where(spread, self.location - radius, -np.inf),
-            np.where(spread, self.location + radius, -np.inf),
-        )
+        low, high = self.location - radius, self.location + radius
+        spread = low < high
+        return np.where(spread, low, -np.inf), np.where(spread, high, -np.inf)
+
+    @property
+    def points(self) -> FloatArray:
+        """Where the point masses are, −inf for other arms; a scale below the digits of the location makes one too."""
+        return np.where(self.ends[1] > -np.inf, -np.inf, self.location)
 
     @property
     def mean(self) -> FloatArray:
         """See `Block.mean`."""
         return self.location
 
+    def rows(self, index: IntArray) -> Self:
+        """Return the rows with these numbers."""
+        return type(self)(self.location[index], self.scale[index], self.df[index], self.reach[index])
+
     def coarsest(self, able: BoolArray) -> IntArray:
         """The first suits every number of degrees of freedom."""
         return np.zeros(len(able), dtype=np.int64)
 
-    def contest(self, rows: IntArray, arms: IntArray) -> _StudentContest:
-        """Centred on the narrowest arm, the one whose location needs the most digits."""
+    def contest(self, rows: IntArray, arms: IntArray, chance: FloatArray | None = None) -> _StudentContest:
+        """Centred on the narrowest arm, the one whose location needs the most digits.
+
+        With chances, several narrow arms may be far apart: 9 digits are right down to scales of 1e-9 of the distance.
+        """
         location, scale, df, reach = (v[rows[:, None], arms] for v in (self.location, self.scale, self.df, self.reach))
         narrowest = np.argmin(scale, axis=-1)[:, None]
         centre = np.take_along_axis(location, narrowest, axis=-1)
@@ -68,7 +78,9 @@ class StudentBlock:
         # −ln B(ν/2, ½) from the peak of the Beta law, whose formula is free of cancellation.
         log_inverse_beta = beta_log_peak(half, one_half) + half * np.log1p(1.0 / df) + 0.5 * np.log1p(df)
         log_peak = log_inverse_beta - 0.5 * np.log(df) - np.log(scale)
-        return _StudentContest(centre[:, 0], location - centre, scale, df, reach, log_peak)
+        if chance is None:
+            return _StudentContest(centre[:, 0], location - centre, scale, df, reach, log_peak, np.ones_like(scale))
+        return _StudentContest(centre[:, 0], location - centre, scale, df, reach, log_peak + np.log(chance), chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +93,7 @@ class _StudentContest:
     df: FloatArray
     reach: FloatArray
     log_peak: FloatArray
+    chance: FloatArray
 
     @property
     def n_arms(self) -> int:
@@ -128,7 +141,7 @@ class _StudentContest:
             return np.zeros((self.n_arms, len(x))), np.zeros_like(x)
         z = (x[:, None] - self.offset) / self.scale
         df = np.where(heavy, self.df, _HEAVY_DF)
-        tail = np.where(heavy, sc.stdtr(df, -z), 0.0)
+        tail = np.where(heavy, sc.stdtr(df, -z), 0.0) * self.chance
         density = self.density(x[None, :, None])[:, 0, :, 0].T * self.scale
         excess = np.where(heavy, density * (df + z * z) / (df - 1.0) - z * tail, 0.0)
         return tail.T, np.sum(excess * self.scale, axis=-1)

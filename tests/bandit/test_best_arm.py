@@ -472,6 +472,15 @@ def test_a_very_narrow_arm_is_nearly_a_point_mass() -> None:
     np.testing.assert_allclose(narrow.expected_loss, point.expected_loss, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-300])
+def test_an_arm_narrower_than_the_digits_of_its_location_is_a_point_mass(scale: float) -> None:
+    answer = best_arm(student((1e6, scale, INF), (1e6, 1, INF)))
+
+    point = best_arm(student((1e6, 0, INF), (1e6, 1, INF)))
+    assert answer.probability.tolist() == point.probability.tolist() == pytest.approx([0.5, 0.5])
+    assert answer.expected_loss.tolist() == point.expected_loss.tolist()
+
+
 def test_many_degrees_of_freedom_are_gaussian() -> None:
     arms = [(0.0, 1.0), (0.5, 2.0), (-1.0, 3.0)]
 

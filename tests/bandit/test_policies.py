@@ -13,7 +13,7 @@ from bandit.best_arm import probability_best
 from bandit.engine import allocate, learn
 from bandit.experiment import Experiment
 from bandit.learning import Totals, totals_of
-from bandit.policies import BayesUCB, EpsilonGreedy, ExploreThenCommit, TopTwo
+from bandit.policies import BayesUCB, EpsilonGreedy, ExploreThenCommit, Fixed, Policy, Thompson, TopTwo
 from bandit.posteriors import BetaPosterior
 from tests.bandit.making import NUMERIC, make_experiment
 
@@ -207,6 +207,57 @@ def test_challengers_whose_chances_cannot_be_told_apart_share_alike_without_a_ju
 
     assert shares[-1] == pytest.approx([0.5, 0.25, 0.25])
     assert np.abs(np.diff(shares, axis=0)).max() < 0.03
+
+
+RACE = BetaPosterior(np.array([9.0, 7.0, 4.0, 6.0]), np.array([5.0, 6.0, 6.0, 4.0]))
+DOUBT = np.array([1.0, 0.6, 0.0, 1e-12])
+
+
+def test_thompson_follows_the_best_of_the_feasible_arms() -> None:
+    assert Thompson().allocate(RACE, np.array(0.0), DOUBT).tolist() == probability_best(RACE, DOUBT).tolist()
+
+
+def test_top_two_leaves_suspended_arms_out_of_the_contest_and_shrinks_the_others() -> None:
+    w = probability_best(RACE, np.array([1.0, 1.0, 0.0, 1.0]))
+
+    p = TopTwo(0.7).allocate(RACE, np.array(0.0), DOUBT)
+
+    whole = [w[k] * (0.7 + 0.3 * sum(w[j] / (1 - w[j]) for j in range(4) if j != k)) for k in range(4)]
+    assert p == pytest.approx(np.array(whole) * DOUBT, abs=1e-7)
+    assert p[2] == 0.0
+
+
+@pytest.mark.parametrize("chance", [0.0, 5e-324, 1e-12, 0.25])
+def test_the_only_challenger_of_top_two_keeps_no_more_than_its_chance(chance: float) -> None:
+    posterior = BetaPosterior(np.array([5.0, 9.0]), np.array([9.0, 5.0]))
+
+    p = TopTwo(0.5).allocate(posterior, np.array(0.0), np.array([1.0, chance]))
+
+    assert p[1] == pytest.approx(0.5 * chance, abs=1e-9)
+    assert p.sum() <= 1.0
+
+
+@pytest.mark.parametrize("policy", [EpsilonGreedy(0.2), BayesUCB(), ExploreThenCommit(10), ExploreThenCommit(99)])
+def test_other_rules_give_their_weights_times_the_chance_to_be_feasible(policy: Policy) -> None:
+    users = np.array(50.0)
+
+    p = policy.allocate(RACE, users, DOUBT)
+
+    assert p.tolist() == (policy.allocate(RACE, users) * DOUBT).tolist()
+
+
+@pytest.mark.parametrize("policy", [EpsilonGreedy(0.2), BayesUCB(), ExploreThenCommit(10)])
+def test_another_arm_leads_where_the_leader_is_suspended(policy: Policy) -> None:
+    posterior = BetaPosterior(np.array([4.0, 9.0, 6.0]), np.array([6.0, 1.0, 4.0]))
+
+    p = policy.allocate(posterior, np.array(50.0), np.array([1.0, 0.0, 1.0]))
+
+    assert p[1] == 0.0
+    assert p[2] >= 0.8
+
+
+def test_the_classical_test_knows_no_doubt() -> None:
+    assert Fixed((0.4, 0.3, 0.2, 0.1)).allocate(RACE, np.array(9.0), DOUBT).tolist() == [0.4, 0.3, 0.2, 0.1]
 
 
 def test_greedy_rules_split_ties_evenly() -> None:
