@@ -185,6 +185,23 @@ class Experiment(Part):
         return seconds(self.policy.max_epoch)
 
     @cached_property
+    def half_life_seconds(self) -> float | None:
+        """Seconds after which past epochs weigh half; None if the half-life is in users, or there is none."""
+        half_life = self.policy.half_life
+        return seconds(half_life) if isinstance(half_life, str) else None
+
+    @cached_property
+    def half_life_users(self) -> float | None:
+        """Further users after which past epochs weigh half; None if the half-life is a time, or there is none."""
+        half_life = self.policy.half_life
+        return float(half_life) if isinstance(half_life, int) else None
+
+    @cached_property
+    def ramp_after_seconds(self) -> float:
+        """Least seconds on a step of the ramp."""
+        return seconds(self.rollout.ramp_after)
+
+    @cached_property
     def request_timeout_seconds(self) -> float:
         """Seconds after which a user of `window = "request"` without a goal value is missing."""
         return seconds(self.rewards.request_timeout)
@@ -216,13 +233,16 @@ class Experiment(Part):
     def to_dict(self) -> dict[str, Any]:
         """The experiment as JSON values, defaults written out, such that `parse` gives it back.
 
-        A setting of a policy that is not in use is left out unless the experiment was given it, so
-        that `notes` says the same of the copy.
+        A setting that is not in use, of another policy or of a ramp, is left out unless the experiment was given it,
+        so that `notes` says the same of the copy.
         """
         document = self.model_dump(mode="json", exclude_none=True)
         for name, kind in rules.POLICY_OF_SETTING.items():
             if kind != self.policy.kind and name not in self.policy.model_fields_set:
                 document["policy"].pop(name, None)
+        for name in rules.RAMP_SETTINGS:
+            if self.rollout.ramp is None and name not in self.rollout.model_fields_set:
+                document["rollout"].pop(name)
         for variant, written in zip(self.variants, document["variants"], strict=True):
             written["config"] = json_object(variant.config)  # a null in it stays
         return document

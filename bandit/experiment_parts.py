@@ -46,6 +46,8 @@ def refuse(field: str, message: str) -> NoReturn:
     raise InvalidExperiment([Problem(field, message)])
 
 
+_LIMITS_OF_QUANTILE = "max, or max_increase and at"
+
 LARGEST_VALUE = 1e15
 """Values of metrics beyond ±1e15 are refused: their third powers would drown every other user's."""
 
@@ -64,19 +66,35 @@ def must(test: Callable[[Any], bool], allowed: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+_POSITIVE_COUNT = "a whole number from 1 to 10^15"
+
+
+def _is_positive_count(n: int) -> bool:
+    return 1 <= n <= 10**15
+
+
 def _duration(value: object) -> object:
     seconds(value)
     return value
 
 
-def _window(value: object) -> object:
-    if value != "request":
-        try:
-            seconds(value)
-        except ValueError as error:
-            msg = f'{error}, or "request"'
-            raise ValueError(msg) from None
+def _duration_or(value: object, otherwise: str) -> object:
+    """A duration; the refusal of anything else says what would do as well."""
+    try:
+        seconds(value)
+    except ValueError as error:
+        msg = f"{error}, or {otherwise}"
+        raise ValueError(msg) from None
     return value
+
+
+def _window(value: object) -> object:
+    return value if value == "request" else _duration_or(value, '"request"')
+
+
+def _half_life(value: object) -> object:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and _is_positive_count(value)
+    return value if is_count else _duration_or(value, f"a number of users, {_POSITIVE_COUNT}")
 
 
 def _pair(value: object) -> object:
@@ -104,7 +122,7 @@ NotNegative = Annotated[float, must(lambda x: x >= 0, "a number of 0 or more")]
 Positive = Annotated[float, must(lambda x: x > 0, "a number above 0")]
 InsideUnit = Annotated[float, must(lambda x: 0 < x < 1, "a number above 0 and below 1")]
 Count = Annotated[int, must(lambda n: 0 <= n <= 10**15, "a whole number from 0 to 10^15")]
-PositiveCount = Annotated[int, must(lambda n: 1 <= n <= 10**15, "a whole number from 1 to 10^15")]
+PositiveCount = Annotated[int, must(_is_positive_count, _POSITIVE_COUNT)]
 
 
 class Part(BaseModel):
@@ -140,7 +158,7 @@ def _refuse_beside(limit: float | None, info: ValidationInfo, others: Sequence[s
 def _instead_of_max(kind: str | None, of_quantile: bool) -> str:
     """Say what a guardrail may have instead of max."""
     if of_quantile:
-        return "a quantile needs it"
+        return "a quantile needs it, or max_increase and at, relative to control"
     rate = "" if kind == "numeric" else "min, or "
     return f"or give {rate}max_increase or max_decrease, relative to control"
 
@@ -244,19 +262,25 @@ class Goal(Part):
 class Guardrail(Part):
     """A metric with a limit that an arm must keep to get users; exactly one of the four limits.
 
+    A quantile limits a share of calls, absolutely or relative to control. With `max`, the share above `max` may be at
+    most 1 − quantile. With `max_increase`, the share above `at` may be at most (1 + max_increase) × control's: a
+    quantile that control shows is itself an estimate, so a ratio of quantiles would have no exact test.
+
     Attributes:
         metric: Its name.
         field: Field of the interaction log that feeds it; default: the metric's name (`field_name`).
         kind: `binary` or `numeric`.
-        quantile: Numeric: level in (0, 1) of the quantile that `max` limits; without it the mean.
+        quantile: Numeric: level in (0, 1) of the quantile that is limited; without it the mean.
         per_user: How the values of one user become one outcome.
-        max_increase: At most (1 + max_increase) × control, 0 or more: 0.20 is 20 % above.
+        max_increase: At most (1 + max_increase) × control, 0 or more: 0.20 is 20 % above. A quantile also needs `at`.
         max_decrease: At least (1 − max_decrease) × control, 0 or more and below 1: 0.01 is 1 % below.
         min: Binary: the rate is at least this, in (0, 1).
         max: At most this, in the unit of the metric; a binary one's rate, in (0, 1).
+        at: Quantile with max_increase, needed there: the value that calls are compared with, in the unit of the metric,
+            such as what the quantile was before the experiment.
         cap: Mean of a numeric metric: outcomes are cut to it, and values are not negative; above 0 and above `max`.
         tolerance: Non-inferiority, 0 or more: what is certified is a limit moved by this part of it, max × (1 +
-            tolerance) or min × (1 − tolerance); for a quantile the share above `max` may be that much larger.
+            tolerance) or min × (1 − tolerance); for a quantile the share of calls above may be that much larger.
     """
 
     metric: Id = Field(description="the name of the metric that is limited")
@@ -268,6 +292,7 @@ class Guardrail(Part):
     max_decrease: Annotated[float, must(lambda x: 0 <= x < 1, "a number from 0, below 1")] | None = None
     min: Value | None = None
     max: Value | None = None
+    at: Value | None = None
     cap: PositiveValue | None = None
     tolerance: NotNegative = 0.0
 
@@ -309,9 +334,10 @@ class Guardrail(Part):
 
     @field_validator("max_increase", "max_decrease")
     @classmethod
-    def _relative_is_of_a_mean(cls, change: float | None, info: ValidationInfo) -> float | None:
-        if change is not None and info.data.get("quantile") is not None:
-            refuse("", f"received {change:g}, allowed with quantile: none; a quantile needs max")
+    def _quantile_has_no_decrease(cls, change: float | None, info: ValidationInfo) -> float | None:
+        of_quantile = info.data.get("quantile") is not None
+        if change is not None and of_quantile and info.field_name == "max_decrease":
+            refuse("", f"received {change:g}, allowed with quantile: {_LIMITS_OF_QUANTILE}")
         _refuse_beside(change, info, LIMIT_KINDS[: LIMIT_KINDS.index(str(info.field_name))])
         return change
 
@@ -321,7 +347,9 @@ class Guardrail(Part):
         if limit is None:
             return None
         if info.data.get("kind") == "numeric":
-            refuse("", f"received {limit:g}, allowed only for kind 'binary'; a mean has max or max_decrease")
+            of_quantile = info.data.get("quantile") is not None
+            others = f"a quantile has {_LIMITS_OF_QUANTILE}" if of_quantile else "a mean has max or max_decrease"
+            refuse("", f"received {limit:g}, allowed only for kind 'binary'; {others}")
         _refuse_beside(limit, info, ("max_increase", "max_decrease"))
         if not 0 < limit < 1:
             refuse("", f"received {limit:g}, allowed: a share above 0 and below 1")
@@ -333,7 +361,7 @@ class Guardrail(Part):
         kind, of_quantile = info.data.get("kind"), info.data.get("quantile") is not None
         if limit is None:
             given = any(info.data.get(other, 0.0) is not None for other in LIMIT_KINDS[:-1])
-            if of_quantile or not given:
+            if not given:
                 refuse("", f"missing; the limit in the unit of the metric ({_instead_of_max(kind, of_quantile)})")
             return None
         _refuse_beside(limit, info, LIMIT_KINDS[:-1])
@@ -342,6 +370,21 @@ class Guardrail(Part):
         if kind == "numeric" and "quantile" in info.data and not of_quantile and limit < SMALLEST_LIMIT:
             refuse("", f"received {limit:g}, allowed for a mean: a number above 0 ({SMALLEST_LIMIT:g} or more)")
         return limit
+
+    @field_validator("at")
+    @classmethod
+    def _at_is_of_a_relative_quantile(cls, at: float | None, info: ValidationInfo) -> float | None:
+        right = info.data  # without what was refused already
+        if at is None:
+            relative = right.get("quantile") is not None and right.get("max_increase") is not None
+            if relative and "max" in right:
+                refuse("", "missing; max_increase of a quantile compares shares of calls above a value: give it as at")
+            return None
+        if "quantile" in right and right["quantile"] is None:
+            refuse("", f"received {at:g}, allowed only with quantile and max_increase")
+        if right.get("max") is not None:
+            refuse("", f"received {at:g} beside max, allowed only with max_increase; a quantile has one of the two")
+        return at
 
     @field_validator("cap")
     @classmethod
@@ -379,6 +422,8 @@ class PolicySettings(Part):
         epsilon: `epsilon_greedy`: share that explores, in [0, 1].
         explore_users: `explore_then_commit`: users before it commits, 1 or more.
         beta: `top_two`: share of the leader, in (0, 1).
+        half_life: What past epochs show weighs half after this time, or after so many further users (a whole number
+            from 1); default: nothing is forgotten. `fixed` and `explore_then_commit` never forget.
     """
 
     kind: PolicyKind = "thompson"
@@ -393,6 +438,7 @@ class PolicySettings(Part):
     epsilon: Share = 0.1
     explore_users: PositiveCount = 1000
     beta: InsideUnit = 0.5
+    half_life: Annotated[str | int, BeforeValidator(_half_life)] | None = None
 
 
 class Rollout(Part):
@@ -400,11 +446,21 @@ class Rollout(Part):
 
     Attributes:
         exposure: Share of users that are enrolled, in [0, 1]; the rest get control and are not counted.
-        ramp: Steps of a canary: increasing shares in (0, 1].
+        ramp: Steps of a canary: increasing shares in (0, 1]; on each, min(exposure, share) of users is enrolled.
+        ramp_users: With a ramp: users with a value of every guardrail that each treatment needs on a step before the
+            next one, 1 or more.
+        ramp_after: With a ramp: least time on a step.
     """
 
     exposure: Share = 1.0
     ramp: Annotated[tuple[float, ...], Listed] | None = None
+    ramp_users: PositiveCount = 100
+    ramp_after: Duration = "1h"
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Share of users that is enrolled on each step of the ramp, in [0, 1]; without a ramp `exposure` alone."""
+        return tuple(min(self.exposure, share) for share in self.ramp or (1.0,))
 
     @field_validator("ramp")
     @classmethod

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from bandit.errors import Problem
-from bandit.experiment_parts import Goal, Guardrail, PolicySettings, Rewards, Variant
+from bandit.experiment_parts import Goal, Guardrail, PolicySettings, Rewards, Rollout, Variant
 from bandit.wording import listed, path, received, unknown_name
 
 if TYPE_CHECKING:
@@ -31,6 +31,12 @@ POLICY_OF_SETTING = {
     "beta": "top_two",
 }
 """Settings that act under one kind of policy only."""
+
+POLICIES_THAT_REMEMBER = ("fixed", "explore_then_commit")
+"""Kinds of policy under which no `half_life` acts: one never learns, the other decides once, from all it has seen."""
+
+RAMP_SETTINGS = ("ramp_users", "ramp_after")
+"""Settings that act with a ramp only."""
 
 
 def variant_problems(variants: Sequence[Variant]) -> list[Problem]:
@@ -67,7 +73,8 @@ def guardrail_problems(guardrails: Sequence[Guardrail], goal: Goal | None) -> li
         if kind != rail.kind:
             message = f"received '{rail.kind}', allowed: '{kind}', as {received(rail.metric)} is declared above"
             found.append(Problem(f"[{index}].kind", message))
-        measure = (rail.metric, rail.quantile, rail.per_user, rail.limit_kind)
+        of = rail.quantile if rail.at is None else rail.at  # a relative quantile limits the share of calls above `at`
+        measure = (rail.metric, of, rail.per_user, rail.limit_kind)
         before = measured.setdefault(measure, index)
         if before != index:
             message = f"received what guardrails[{before}] limits already ({received(rail.metric)}), allowed: once"
@@ -154,8 +161,16 @@ def notes(experiment: Experiment) -> tuple[str, ...]:
         for name, kind in POLICY_OF_SETTING.items()
         if name in policy.model_fields_set and getattr(policy, name) is not None and kind != policy.kind
     ]
-    if experiment.guardrails:
-        sentences.append("guardrails: reported, not enforced")
-    if experiment.rollout.ramp is not None:
-        sentences.append("rollout.ramp: reported, not enforced")
-    return tuple(sentences)
+    if policy.half_life is not None and policy.kind in POLICIES_THAT_REMEMBER:
+        sentences.append(f"policy.half_life does not act under kind '{policy.kind}', which forgets nothing")
+    return (*sentences, *_rollout_notes(experiment.rollout))
+
+
+def _rollout_notes(rollout: Rollout) -> list[str]:
+    if rollout.ramp is None:
+        given = [name for name in RAMP_SETTINGS if name in rollout.model_fields_set]
+        return [f"rollout.{name} acts only with rollout.ramp" for name in given]
+    if rollout.ramp[-1] < rollout.exposure:
+        last, exposure = rollout.ramp[-1], rollout.exposure
+        return [f"rollout.ramp ends at {last:g}, so the share enrolled never reaches rollout.exposure, {exposure:g}"]
+    return []

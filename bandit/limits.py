@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from bandit.experiment import Guardrail
@@ -15,7 +16,7 @@ class Limit:
     """A limit as a number.
 
     Attributes:
-        of: What is limited. A quantile limits a rate, the share of calls beyond it.
+        of: What is limited. A quantile limits a rate, the share of calls above a value, or the ratio of two such rates.
         above: Whether an arm has to be above it; else below.
         declared: The limit: a rate, a mean, or a ratio to control. An arm beyond it breaches.
         certified: The same with the tolerance: an arm on the right side of it is certified.
@@ -55,15 +56,21 @@ def _declared(guardrail: Guardrail) -> float:
         case "min":
             return guardrail.min or 0.0
         case "max":
-            share = None if guardrail.quantile is None else round(1.0 - guardrail.quantile, 12)
-            return (guardrail.max or 0.0) if share is None else share
+            return (guardrail.max or 0.0) if guardrail.quantile is None else share_above(guardrail.quantile)
+
+
+def share_above(quantile: float) -> float:
+    """Return the share of calls above the quantile of a level in (0, 1), above 0: 0.05 above 0.95."""
+    return float(1 - Decimal(str(quantile)))  # the difference of the floats would be 0.050000000000000044
 
 
 def limit_in_words(guardrail: Guardrail) -> str:
     """Return what a guardrail demands, as a phrase."""
+    if guardrail.at is not None:
+        increase = 100.0 * (guardrail.max_increase or 0.0)
+        return f"calls above {guardrail.at:g} at most {increase:.3g} % more often than control"
     if guardrail.quantile is not None:
-        share = 100.0 * round(1.0 - guardrail.quantile, 12)
-        return f"at most {share:.3g} % of calls above {guardrail.max:g}"
+        return f"at most {100.0 * share_above(guardrail.quantile):.3g} % of calls above {guardrail.max:g}"
     unit, scale = (" %", 100.0) if guardrail.kind == "binary" else ("", 1.0)
     match guardrail.limit_kind:
         case "max_increase":

@@ -98,7 +98,8 @@ def _goal_measure(goal: Goal) -> Measure:
 def _guardrail_measure(guardrail: Guardrail) -> Measure:
     metric, kind, per_user = guardrail.metric, guardrail.kind, guardrail.per_user
     if guardrail.quantile is not None:
-        return Measure(metric, kind, per_user, above=guardrail.max, failed=1.0)
+        above = guardrail.max if guardrail.at is None else guardrail.at
+        return Measure(metric, kind, per_user, above=above, failed=1.0)
     limit = guardrail.max if kind == "numeric" else None
     failed = 1.0 if metric == FAILED else None
     return Measure(metric, kind, per_user, cap=guardrail.cap, limit=limit, failed=failed)

@@ -13,7 +13,7 @@ from bandit.planning.fixed_time import Plan, SampleSize, plan, total_users, two_
 from bandit.planning.floors import FloorUsers, users_at_floors
 from bandit.planning.goal_sizes import not_worse, one_look, shares_of, smallest_mde
 from bandit.planning.guardrail_sizes import Certification, certifications
-from bandit.planning.traffic import Schedule, Traffic, traffic_of
+from bandit.planning.traffic import Schedule, Traffic, ramp_days, traffic_of
 
 __all__ = [
     "Certification",
@@ -32,6 +32,7 @@ __all__ = [
     "not_worse",
     "one_look",
     "plan",
+    "ramp_days",
     "shares_of",
     "smallest_mde",
     "total_users",

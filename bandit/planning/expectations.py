@@ -30,7 +30,7 @@ class Expectations:
     Attributes:
         level: Rate (of a quantile: share of calls above the limit), mean, or change relative to control: 0.05 is
             5 % above it.
-        base: Control's rate or mean, for a limit relative to control.
+        base: Control's rate (of a quantile: share of calls above `at`) or mean, for a limit relative to control.
         sd: Standard deviation of a user's outcome, for a mean.
     """
 
@@ -105,7 +105,8 @@ def _allowed(guardrail: Guardrail, kind: LimitOf, option: Option) -> tuple[float
     if option == "base":
         most = LARGEST_VALUE if guardrail.cap is None else guardrail.cap
         of_mean = (1e-15, most, f"control's mean, from 1e-15 to {most:g}")
-        of_rate = (1e-12, 1.0 - 1e-12, "control's rate, above 0 and below 1")
+        rate = "rate" if guardrail.at is None else f"share of calls above {guardrail.at:g}"
+        of_rate = (1e-12, 1.0 - 1e-12, f"control's {rate}, above 0 and below 1")
         unfit = "it belongs to a limit relative to control"
         return of_mean if kind == "mean ratio" else of_rate if kind == "rate ratio" else unfit
     if kind in {"mean", "mean ratio"}:

@@ -11,7 +11,7 @@ from bandit.errors import InvalidInput
 from bandit.experiment import Experiment, Guardrail
 from bandit.inference.any_time import FEWEST_USERS
 from bandit.inference.shares import decision_level, planned_pair_users, planned_users
-from bandit.limits import Limit, LimitOf, limit_of
+from bandit.limits import Limit, LimitOf, limit_of, share_above
 from bandit.planning import certificates
 from bandit.planning.expectations import Expectations, Option, expected_of
 
@@ -22,8 +22,8 @@ ASSUMED_MEAN_OF_LIMIT = 0.8
 """… a mean 80 % of it, and what is relative to control equal to control."""
 
 ASSUMED_BASE = 0.1
-"""Without a base, 1 in 10 users of control has what must not increase, or control's mean is a tenth of the cap; less
-where the expected ratio leaves no room for that."""
+"""Without a base, 1 in 10 users of control has what must not increase, or control's mean is a tenth of the cap, and
+of control's calls as many are above `at` as are above the quantile; less where the expected ratio leaves no room."""
 
 ASSUMED_BASE_OF_DECREASE = 0.9
 """What must not decrease, 9 in 10 have."""
@@ -39,7 +39,8 @@ class Certification:
         side: Where the arm has to be shown to be: `below` the limit or `above` it.
         limit: The limit that is certified, tolerance included: a rate, a mean, or a ratio to control.
         expected: Expected level in the same unit.
-        base: Control's rate or mean, for ratios; None otherwise, or where it does not matter.
+        base: Control's rate (of a quantile: share of calls above `at`) or mean, for ratios; None otherwise, or where it
+            does not matter.
         sd: Standard deviation of a user's outcome, for means; None otherwise, or where it does not matter.
         users: Users of the arm with a value, on the expected path; None: it cannot be certified.
         approximate: Whether the size is an approximation.
@@ -165,9 +166,11 @@ class _Question:
         return _Answer(expected, users, "confidence sequence for a mean", sd=sd)
 
     def _rate_ratio(self) -> _Answer:
-        ratio = self._ratio()
-        otherwise = ASSUMED_BASE_OF_DECREASE if self.limit.above else ASSUMED_BASE
-        base = self._base(ratio, otherwise, 1.0, "control's rate {:.3g}")
+        ratio, quantile, at = self._ratio(), self.guardrail.quantile, self.guardrail.at
+        otherwise, words = ASSUMED_BASE_OF_DECREASE if self.limit.above else ASSUMED_BASE, "control's rate {:.3g}"
+        if quantile is not None:
+            otherwise, words = share_above(quantile), f"control's share of calls above {at:g} is {{:.3g}}"
+        base = self._base(ratio, otherwise, 1.0, words)
         return _Answer(ratio, self._by_ratio(ratio, base), "ratio e-process", base=base)
 
     def _mean_ratio(self) -> _Answer:

@@ -128,12 +128,16 @@ def _guardrails(sized: Sizing) -> list[str]:
 
 def _traffic(experiment: Experiment) -> list[str]:
     policy, rollout = experiment.policy, experiment.rollout
-    ramp = ""
-    if rollout.ramp:
-        steps = " → ".join(percent(step) for step in rollout.ramp)
-        ramp = f" A ramp raises that share step by step: {steps}."
-    rest = "" if rollout.exposure == 1 else " The others get control and are not counted."
-    enrolled = f"{percent(rollout.exposure)} of users are in the experiment.{rest}{ramp}"
+    ramp, share = "", rollout.steps[-1]
+    if len(set(rollout.steps)) > 1:
+        steps = " → ".join(map(percent, dict.fromkeys(rollout.steps)))
+        measured = " with a value of every guardrail" if experiment.guardrails else ""
+        ramp = (
+            f" A ramp raises that share step by step: {steps}. The next step comes once each treatment has "
+            f"{rollout.ramp_users:,} users{measured} on this one, after {rollout.ramp_after} at the earliest."
+        )
+    rest = "" if share == 1 else " The others get control and are not counted."
+    enrolled = f"{percent(share)} of users are in the experiment.{rest}{ramp}"
     sticky = "A user keeps the variant first assigned."
     if policy.kind == "fixed":
         return [enrolled, sticky, f"Shares stay as they are: {_shares(experiment, experiment.split)}."]

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from bandit.experiment import Experiment
+from bandit.planning import ramp_days
 from bandit.report.numbers import NOTHING, percent
 from simulations.plans.guardrails import (
     GUARDRAIL_HEAD,
@@ -185,9 +186,15 @@ def calendar_sentences(sized: Sizing) -> list[str]:
         + (f"; at least {traffic.min_days:g} days (analysis.min_days)." if traffic.min_days else "."),
         *_response_sentences(sized),
     ]
-    if experiment.rollout.ramp:
-        steps = ", ".join(percent(step) for step in experiment.rollout.ramp)
-        sentences.append(f"Ramp ({steps}): the time of its steps comes on top; the days are those at {share}.")
+    rollout = experiment.rollout
+    if len(set(rollout.steps)) > 1:
+        steps = ", ".join(map(percent, dict.fromkeys(rollout.steps)))
+        least = ramp_days(experiment, traffic, sized.shares)
+        sentences.append(
+            f"Ramp ({steps}): the time of its steps comes on top; the days are those at {share}. With "
+            f"{rollout.ramp_users:,} users of each treatment and {rollout.ramp_after} on a step, those before the "
+            f"last take at least {least:.3g} {'day' if f'{least:.3g}' == '1' else 'days'} at this split."
+        )
     return sentences
 
 

@@ -109,6 +109,13 @@ BINARY: Document = {
     ],
 }
 NUMERIC: Document = BINARY | {"goal": {"metric": "score", "kind": "numeric"}}
+P95_OF_CONTROL: Document = {
+    "metric": "latency",
+    "kind": "numeric",
+    "quantile": 0.95,
+    "max_increase": 0.1,
+    "at": 1200,
+}
 SUM: Document = BINARY | {"goal": {"metric": "score", "kind": "numeric", "per_user": "sum"}}
 FOUR: Document = BINARY | {"variants": [{"key": "A", "control": True}, {"key": "B"}, {"key": "C"}, {"key": "D"}]}
 
@@ -210,8 +217,9 @@ def test_a_minimal_file_gets_the_documented_defaults() -> None:
             epsilon=0.1,
             explore_users=1000,
             beta=0.5,
+            half_life=None,
         ),
-        rollout=Rollout(exposure=1.0, ramp=None),
+        rollout=Rollout(exposure=1.0, ramp=None, ramp_users=100, ramp_after="1h"),
         rewards=Rewards(window="1h", missing=None, request_timeout="60s"),
         analysis=Analysis(horizon_users=None, horizon_days=None, min_days=7),
     )
@@ -268,6 +276,13 @@ LEGAL = [
     changed(NUMERIC, ("goal.range", [-5, 0]), ("rewards.missing", "zero")),
     changed(NUMERIC, ("goal.better", "lower"), ("goal.baseline", -3)),
     changed(BINARY, ("salt", "ü" * 100), ("hypothesis", "x" * 2000)),
+    changed(BINARY, ("guardrails.0", P95_OF_CONTROL)),
+    changed(BINARY, ("guardrails.0", P95_OF_CONTROL | {"at": -1e15, "max_increase": 0, "tolerance": 0.2})),
+    changed(BINARY, ("policy.half_life", "7d")),
+    changed(BINARY, ("policy.half_life", 10**15)),
+    changed(BINARY, ("policy.half_life", 1)),
+    changed(BINARY, ("rollout", {"ramp": [0.1, 1], "ramp_users": 1, "ramp_after": "366d"})),
+    changed(BINARY, ("rollout", {"ramp_users": 10**15, "ramp_after": "1s"})),
 ]
 
 
@@ -369,7 +384,54 @@ BROKEN: list[tuple[Document, str, Sequence[str]]] = [
     (changed(BINARY, ("guardrails.1.quantile", 1)), "guardrails[1].quantile", ["received 1", "below 1"]),
     (changed(BINARY, ("guardrails.1.quantile", 0)), "guardrails[1].quantile", ["received 0", "above 0"]),
     (changed(BINARY, ("guardrails.1.max", None)), "guardrails[1].max", ["missing", "quantile needs"]),
+    (changed(BINARY, ("guardrails.1.max", None)), "guardrails[1].max", ["or max_increase and at"]),
     (changed(BINARY, ("guardrails.1.max", math.inf)), "guardrails[1].max", ["finite"]),
+    (
+        changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"at": None})),
+        "guardrails[1].at",
+        ["missing", "shares of calls above a value", "give it as at"],
+    ),
+    (changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"at": "1200"})), "guardrails[1].at", ["'1200'", "a number"]),
+    (changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"at": 1e16})), "guardrails[1].at", ["1e+16", "-1e15 to 1e15"]),
+    (
+        changed(BINARY, ("guardrails.1.at", 1200)),
+        "guardrails[1].at",
+        ["received 1200 beside max", "only with max_increase", "one of the two"],
+    ),
+    (changed(BINARY, ("guardrails.2.at", 1)), "guardrails[2].at", ["received 1", "only with quantile and max_incr"]),
+    (changed(BINARY, ("guardrails.0.at", 1)), "guardrails[0].at", ["received 1", "only with quantile and max_incr"]),
+    (
+        changed(BINARY, ("guardrails.2", {"metric": "cost", "kind": "numeric", "max_increase": 0.1, "at": 1})),
+        "guardrails[2].at",
+        ["received 1", "only with quantile"],
+    ),
+    (
+        changed(BINARY, ("guardrails.1.max_increase", 0.1)),
+        "guardrails[1].max",
+        ["received 1500 beside max_increase", "exactly one"],
+    ),
+    (
+        changed(BINARY, ("guardrails.1.max", None), ("guardrails.1.max_decrease", 0.1)),
+        "guardrails[1].max_decrease",
+        ["received 0.1", "allowed with quantile: max, or max_increase and at"],
+    ),
+    (
+        changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"max_increase": None, "max_decrease": 0.1})),
+        "guardrails[1].max_decrease",
+        ["allowed with quantile: max, or max_increase and at"],
+    ),
+    (
+        changed(BINARY, ("guardrails.1.max", None), ("guardrails.1.min", 0.1)),
+        "guardrails[1].min",
+        ["received 0.1", "only for kind 'binary'; a quantile has max, or max_increase and at"],
+    ),
+    (changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"quantile": 2})), "guardrails[1].quantile", ["below 1"]),
+    (
+        changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"max_increase": -1, "at": None})),
+        "guardrails[1].max_increase",
+        ["received -1", "0 or more"],
+    ),
+    (changed(BINARY, ("guardrails.1", P95_OF_CONTROL | {"cap": 9})), "guardrails[1].cap", ["with quantile: none"]),
     (changed(BINARY, ("guardrails.1.per_user", "sum")), "guardrails[1].per_user", ["with quantile"]),
     (changed(BINARY, ("guardrails.1.per_user", "any")), "guardrails[1].per_user", ["'any'", "'mean'"]),
     (changed(BINARY, ("guardrails.1.cap", 2000)), "guardrails[1].cap", ["with quantile: none"]),
@@ -382,6 +444,11 @@ BROKEN: list[tuple[Document, str, Sequence[str]]] = [
         changed(BINARY, ("guardrails.0", BINARY["guardrails"][2])),
         "guardrails[2]",
         ["guardrails[0] limits already", "'cost'"],
+    ),
+    (
+        changed(BINARY, ("guardrails.0", P95_OF_CONTROL), ("guardrails.2", P95_OF_CONTROL | {"quantile": 0.9})),
+        "guardrails[2]",
+        ["guardrails[0] limits already", "'latency'"],  # the share of calls above 1200 against control's
     ),
     # policy
     (changed(BINARY, ("policy.kind", "greedy")), "policy.kind", ["'greedy'", "'epsilon_greedy', 'ucb', 'explore"]),
@@ -410,6 +477,26 @@ BROKEN: list[tuple[Document, str, Sequence[str]]] = [
     (changed(BINARY, ("policy.epsilon", 1.5)), "policy.epsilon", ["received 1.5", "0 to 1"]),
     (changed(BINARY, ("policy.explore_users", 0)), "policy.explore_users", ["received 0", "from 1"]),
     (changed(BINARY, ("policy.beta", 1)), "policy.beta", ["received 1", "below 1"]),
+    *[
+        (
+            changed(BINARY, ("policy.half_life", value)),
+            "policy.half_life",
+            [f"received {shown}", words, "or a number of users, a whole number from 1 to 10^15"],
+        )
+        for value, shown, words in [
+            (0, "0", '"7d"'),
+            (-1, "-1", '"7d"'),
+            (10**15 + 1, "1000000000000001", '"7d"'),
+            (10**400, "a whole number of 1329 bits", '"7d"'),
+            (7.0, "7.0", '"7d"'),
+            (True, "True", '"7d"'),
+            ("7", "'7'", '"7d"'),
+            ("7w", "'7w'", '"7d"'),
+            (["7d"], "['7d']", '"7d"'),
+            ("0d", "'0d'", "more than 0s"),
+            ("367d", "'367d'", "at most 366d"),
+        ]
+    ],
     (changed(BINARY, ("policy.split", {"A": 1})), "policy.split", ["missing 'B'"]),
     (
         changed(BINARY, ("policy.split", {"A": 0.5, "B": 0.5, "Z": 0})),
@@ -433,6 +520,10 @@ BROKEN: list[tuple[Document, str, Sequence[str]]] = [
     (changed(BINARY, ("rollout.ramp", [0, 0.5])), "rollout.ramp", ["above 0"]),
     (changed(BINARY, ("rollout.ramp", [0.5, 1.5])), "rollout.ramp", ["at most 1"]),
     (changed(BINARY, ("rollout.ramp", ["1"])), "rollout.ramp[0]", ["received '1'", "a number"]),
+    (changed(BINARY, ("rollout.ramp_users", 0)), "rollout.ramp_users", ["received 0", "from 1 to 10^15"]),
+    (changed(BINARY, ("rollout.ramp_users", 1.0)), "rollout.ramp_users", ["received 1.0", "a whole number"]),
+    (changed(BINARY, ("rollout.ramp_after", 3600)), "rollout.ramp_after", ["received 3600", '"15m"']),
+    (changed(BINARY, ("rollout.ramp_after", "0s")), "rollout.ramp_after", ["received '0s'", "more than 0s"]),
     (changed(BINARY, ("rewards.missing", "none")), "rewards.missing", ["'none'", "'worst', 'ignore', 'zero'"]),
     (changed(NUMERIC, ("rewards.missing", "worst")), "rewards.missing", ["'worst'", "'ignore', 'zero'"]),
     (changed(SUM, ("rewards.missing", "ignore")), "rewards.missing", ["'ignore'", "'zero'"]),
@@ -466,12 +557,77 @@ def test_a_broken_rule_names_the_field_and_what_is_allowed(
     assert len(found) == 1 or field == "guardrails", found  # nothing is blamed that is right
 
 
-def test_a_quantile_refuses_an_increase() -> None:
-    rail = {"metric": "latency", "kind": "numeric", "quantile": 0.5, "max_increase": 0.1}
+def test_a_quantile_relative_to_control_comes_back_as_it_was() -> None:
+    experiment = parse(changed(BINARY, ("guardrails.1", P95_OF_CONTROL)))
+    rail = experiment.guardrails[1]
 
-    found = faults(changed(BINARY, ("guardrails.1", rail)))
+    assert (rail.limit_kind, rail.is_relative, rail.at) == ("max_increase", True, 1200)
+    assert experiment.to_dict()["guardrails"][1] == P95_OF_CONTROL | {"per_user": "mean", "tolerance": 0}
+    assert "at" not in experiment.to_dict()["guardrails"][0]
 
-    assert [field for field, _ in found] == ["guardrails[1].max_increase", "guardrails[1].max"]
+
+def test_a_metric_may_have_absolute_and_relative_quantiles() -> None:
+    """One absolute limit for each quantile, one relative limit for each value that calls are compared with."""
+    same = {"metric": "latency", "kind": "numeric"}
+    rails = [
+        BINARY["guardrails"][1],
+        P95_OF_CONTROL,
+        P95_OF_CONTROL | {"at": 3000},
+        P95_OF_CONTROL | {"per_user": "first"},
+        same | {"quantile": 0.5, "max": 800},
+        same | {"max_increase": 0.1},
+    ]
+
+    assert len(parse(BINARY | {"guardrails": rails}).guardrails) == len(rails)
+
+
+@pytest.mark.parametrize(
+    ("half_life", "in_seconds", "in_users"),
+    [("7d", 604_800.0, None), ("90s", 90.0, None), (1, None, 1.0), (10**15, None, 1e15), (None, None, None)],
+)
+def test_a_half_life_is_a_time_or_a_number_of_users(
+    half_life: str | int | None, in_seconds: float | None, in_users: float | None
+) -> None:
+    experiment = parse(BINARY).with_policy(half_life=half_life)
+
+    assert (experiment.half_life_seconds, experiment.half_life_users) == (in_seconds, in_users)
+    assert experiment.to_dict()["policy"].get("half_life") == half_life
+    assert experiment.with_policy(half_life=None) == parse(BINARY)
+
+
+def test_a_ramp_takes_a_step_after_a_hundred_users_and_an_hour_unless_told_otherwise() -> None:
+    plain, told = (
+        parse(changed(BINARY, ("rollout", {"ramp": [0.1, 1.0]} | more)))
+        for more in ({}, {"ramp_users": 7, "ramp_after": "2d"})
+    )
+
+    assert (plain.rollout.ramp_users, plain.ramp_after_seconds) == (100, 3600)
+    assert (told.rollout.ramp_users, told.ramp_after_seconds) == (7, 172_800)
+    assert plain.to_dict()["rollout"] == {"exposure": 1, "ramp": [0.1, 1], "ramp_users": 100, "ramp_after": "1h"}
+
+
+def test_settings_of_a_ramp_are_written_without_one_only_if_given() -> None:
+    plain, given = parse(BINARY), parse(changed(BINARY, ("rollout.ramp_users", 100)))
+
+    assert plain.to_dict()["rollout"] == {"exposure": 1.0}
+    assert given.to_dict()["rollout"] == {"exposure": 1.0, "ramp_users": 100}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "steps"),
+    [
+        ({}, (1.0,)),
+        ({"exposure": 0.3}, (0.3,)),
+        ({"ramp": [0.01, 0.5, 1.0]}, (0.01, 0.5, 1.0)),
+        ({"exposure": 0.3, "ramp": [0.01, 0.5, 1.0]}, (0.01, 0.3, 0.3)),
+        ({"exposure": 0.3, "ramp": [0.01, 0.2]}, (0.01, 0.2)),
+        ({"exposure": 0.0, "ramp": [0.5]}, (0.0,)),
+    ],
+)
+def test_on_each_step_of_a_ramp_exposure_is_the_most_that_is_enrolled(
+    rollout: Document, steps: tuple[float, ...]
+) -> None:
+    assert parse(changed(BINARY, ("rollout", rollout))).rollout.steps == steps
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -671,17 +827,39 @@ def test_a_changed_policy_is_checked() -> None:
 
 def test_notes_say_what_does_not_act() -> None:
     settings = {"split": {"A": 0.5, "B": 0.5}, "epsilon": 0.1, "explore_users": 10, "beta": 0.5}
-    experiment = parse(changed(BINARY, ("policy", settings), ("rollout.ramp", [0.1, 1.0])))
+    experiment = parse(changed(BINARY, ("policy", settings), ("rollout", {"ramp_after": "1h", "ramp_users": 5})))
 
     said = notes(experiment)
 
     assert [sentence.split()[0].rstrip(":") for sentence in said] == [
         *(f"policy.{name}" for name in settings),
-        "guardrails",
-        "rollout.ramp",
+        "rollout.ramp_users",
+        "rollout.ramp_after",
     ]
-    assert said[-1].endswith("reported, not enforced")
+    assert said[-1] == "rollout.ramp_after acts only with rollout.ramp"
     assert notes(parse(experiment.to_dict())) == said
+
+
+def test_guardrails_and_a_ramp_are_no_note() -> None:
+    document = changed(BINARY, ("guardrails.1", P95_OF_CONTROL), ("rollout", {"ramp": [0.1, 1.0], "ramp_users": 5}))
+
+    assert notes(parse(document)) == ()
+
+
+@pytest.mark.parametrize("kind", ["thompson", "top_two", "epsilon_greedy", "ucb", "fixed", "explore_then_commit"])
+def test_a_half_life_under_a_policy_that_does_not_forget_is_a_note(kind: str) -> None:
+    said = notes(parse(BINARY).with_policy(kind=kind, half_life="7d"))
+
+    note = f"policy.half_life does not act under kind '{kind}', which forgets nothing"
+    assert said == ((note,) if kind in {"fixed", "explore_then_commit"} else ())
+    assert notes(parse(BINARY).with_policy(kind=kind)) == ()
+
+
+def test_a_ramp_that_ends_below_exposure_is_a_note() -> None:
+    (said,) = notes(parse(changed(BINARY, ("rollout.ramp", [0.1, 0.25]))))
+
+    assert said == "rollout.ramp ends at 0.25, so the share enrolled never reaches rollout.exposure, 1"
+    assert notes(parse(changed(BINARY, ("rollout", {"exposure": 0.25, "ramp": [0.1, 0.25]})))) == ()
 
 
 def test_a_setting_under_its_own_policy_is_no_note() -> None:
@@ -730,7 +908,13 @@ json_values = st.recursive(
     max_leaves=8,
 )
 known_names = st.sampled_from(
-    sorted({name for model in (Experiment, Goal, Guardrail, PolicySettings, Variant) for name in model.model_fields})
+    sorted(
+        {
+            name
+            for model in (Experiment, Goal, Guardrail, PolicySettings, Rollout, Variant)
+            for name in model.model_fields
+        }
+    )
 )
 almost_values = st.recursive(
     json_values | st.sampled_from(["binary", "numeric", "mean", "sum", "any", "fixed", "1h", "A", "B", 0.5, 1, True]),
@@ -764,6 +948,7 @@ def documents(draw: st.DrawFn) -> Document:
     kind = draw(st.sampled_from(["binary", "numeric"]))
     metrics = draw(st.lists(ids, min_size=1, max_size=4, unique=True))
     limit = draw(st.floats(0.01, 0.99))
+    relative = {"quantile": limit, "max_increase": draw(st.floats(0, 10)), "at": draw(st.floats(-1e15, 1e15))}
     goal: Document = {"metric": metrics[0], "kind": kind, "better": draw(st.sampled_from(["higher", "lower"]))}
     if kind == "numeric" and draw(st.booleans()):
         goal |= {"range": [-1, 5], "baseline": 2, "cap": draw(st.floats(2, 10))}
@@ -773,14 +958,18 @@ def documents(draw: st.DrawFn) -> Document:
             {"key": name, "control": index == control, "config": draw(json_configs)} for index, name in enumerate(names)
         ],
         "goal": goal,
-        "guardrails": [{"metric": name, "kind": "numeric", "max": limit, "cap": 1} for name in metrics[1:]],
+        "guardrails": [
+            {"metric": name, "kind": "numeric"} | draw(st.sampled_from([{"max": limit, "cap": 1}, relative]))
+            for name in metrics[1:]
+        ],
         "policy": {
             "kind": draw(st.sampled_from(["fixed", "thompson", "top_two", "ucb"])),
             "floor": draw(st.floats(0, 0.2)),
             "growth": draw(st.floats(0, 10)),
             "max_epoch": draw(st.sampled_from(["1s", "1.5h", "366d"])),
+            "half_life": draw(st.sampled_from([None, "7d"]) | st.integers(1, 10**15)),
         },
-        "rollout": {"exposure": draw(shares)},
+        "rollout": {"exposure": draw(shares)} | draw(st.sampled_from([{}, {"ramp": [limit]}, {"ramp_users": 9}])),
         "rewards": {"window": draw(st.sampled_from(["request", "90s"]))},
     }
 
@@ -814,8 +1003,14 @@ def test_any_json_is_parsed_or_refused(value: object) -> None:
 @given(st.dictionaries(known_names, almost_values), st.sampled_from([BINARY, NUMERIC, SUM]))
 def test_any_change_of_a_legal_file_is_parsed_or_refused(change: Document, document: Document) -> None:
     refused_or_parsed(json.dumps(document | change))
-    for table in ("goal", "policy"):
+    for table in ("goal", "policy", "rollout"):
         refused_or_parsed(json.dumps(document | {table: document.get(table, {}) | change}))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(Guardrail.model_fields)), almost_values | st.floats(-1, 2)))
+def test_any_guardrail_is_parsed_or_refused(change: Document) -> None:
+    for rail in (P95_OF_CONTROL, *BINARY["guardrails"]):
+        refused_or_parsed(json.dumps(BINARY | {"guardrails": [rail | change]}))
 
 
 @given(st.text(st.characters()) | st.binary())

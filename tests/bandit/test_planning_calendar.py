@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit.errors import InvalidInput
-from bandit.planning import ConfigChange, config_changes, traffic_of, users_at_floors
+from bandit.planning import ConfigChange, config_changes, ramp_days, traffic_of, users_at_floors
 from tests.bandit.making import NUMERIC, make_experiment
 
 
@@ -69,6 +69,53 @@ def test_impossible_traffic_is_refused_by_name(per_day: float, response: float |
         traffic_of(make_experiment(), per_day, response)
 
     assert [problem.field for problem in refusal.value.problems] == fields
+
+
+@pytest.mark.parametrize(
+    ("rollout", "enrolled"),
+    [({"ramp": [0.1, 0.4]}, 400), ({"ramp": [0.1, 0.4], "exposure": 0.2}, 200), ({"ramp": [0.1, 1.0]}, 1_000)],
+)
+def test_the_days_are_those_of_the_last_step_of_a_ramp(rollout: dict[str, Any], enrolled: int) -> None:
+    traffic = traffic_of(make_experiment(rollout=rollout, rewards={"window": "request"}), 1_000)
+
+    assert traffic.users_in(1) == enrolled
+
+
+@pytest.mark.parametrize(
+    ("rollout", "days"),
+    [
+        ({}, 0.0),
+        ({"exposure": 0.5}, 0.0),
+        ({"ramp": [0.5]}, 0.0),
+        ({"ramp": [0.01, 1.0]}, 50.0),  # 10 users a day, a fifth of them on the smallest treatment, which needs 100
+        ({"ramp": [0.01, 0.1, 1.0]}, 55.0),
+        ({"ramp": [0.01, 1.0], "ramp_users": 1}, 0.5),
+        ({"ramp": [0.01, 0.1, 1.0], "ramp_users": 1, "ramp_after": "12h"}, 1.0),  # 0.5 for the users, 0.5 at least
+        ({"ramp": [0.01, 0.1, 1.0], "exposure": 0.1}, 50.0),  # the step to 0.1 is the last one that lets more users in
+    ],
+)
+def test_a_step_of_a_ramp_lasts_until_the_smallest_treatment_has_its_users(
+    rollout: dict[str, Any], days: float
+) -> None:
+    asked = make_experiment(3, rollout=rollout)
+
+    assert ramp_days(asked, traffic_of(asked, 1_000), (0.1, 0.7, 0.2)) == pytest.approx(days)
+
+
+@pytest.mark.parametrize(
+    ("rollout", "field"),
+    [
+        ({"exposure": 0.0}, "rollout.exposure"),
+        ({"exposure": 1e-320}, "rollout.exposure"),
+        ({"exposure": 1e-10, "ramp": [1e-12, 0.5]}, "rollout.exposure"),
+        ({"ramp": [1e-320, 1e-10]}, "rollout.ramp"),
+    ],
+)
+def test_hardly_anybody_enrolled_is_no_plan(rollout: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        traffic_of(make_experiment(rollout=rollout), 1_000)
+
+    assert [problem.field for problem in refusal.value.problems] == [field]
 
 
 def test_the_arm_with_the_smallest_floor_has_its_events_last() -> None:

@@ -31,6 +31,7 @@ LEVEL = 0.02
 
 HARMFUL = {"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}
 LATENCY = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max": 1500}
+P95_OF_CONTROL = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max_increase": 0.5, "at": 1200}
 SPEED = {"metric": "seconds", "kind": "numeric", "max": 2.0}
 COST = {"metric": "cost_usd", "kind": "numeric", "max_increase": 0.2, "cap": 1.0}
 HANDOVER = {"metric": "handover", "kind": "binary", "max_increase": 0.5}
@@ -246,6 +247,50 @@ def test_a_quantile_is_a_share_of_calls() -> None:
     assert found.users == users_for_rate(0.03, 0.05, 0.02)
 
 
+def test_a_relative_quantile_is_a_ratio_of_shares_of_calls() -> None:
+    found = certified(P95_OF_CONTROL, (0.75, 0.25), level=0.1, base=0.04)
+
+    assert (found.kind, found.side, found.limit, found.base) == ("rate ratio", "below", 1.5, 0.04)
+    assert found.expected == pytest.approx(1.1)
+    assert found.users == users_for_ratio(1.1, 1.5, 0.04, 0.25, 0.02)
+    assert found.assumed == ()
+
+
+@pytest.mark.parametrize(
+    ("quantile", "expected", "share"), [(0.95, 0.0, 0.05), (0.99, 0.0, 0.01), (0.5, 0.0, 0.5), (0.5, 0.25, 0.4)]
+)
+def test_as_many_calls_of_control_are_taken_to_be_above_the_reference_as_above_the_quantile(
+    quantile: float, expected: float, share: float
+) -> None:
+    """Fewer where the arm's share, 1 + `expected` times that, would be more than a half."""
+    found = certified(P95_OF_CONTROL | {"quantile": quantile}, level=expected)
+
+    assert found.base == share
+    assert found.users == users_for_ratio(1.0 + expected, 1.5, share, 0.5, 0.02)
+    assert found.assumed == (f"control's share of calls above 1200 is {share:g} (--base)",)
+
+
+def test_users_of_several_calls_are_certified_no_later_than_planned() -> None:
+    """Three calls a user, alike within a user: the mean of these varies less than a single 0 or 1."""
+    base, limit = 0.05, 1.5
+    users = users_for_ratio(1.0, limit, base, 0.5, LEVEL)
+    assert users is not None
+    rng = np.random.default_rng(27)
+    runs, epochs, size = 300, 120, math.ceil(users / 15)  # of both arms: 30 epochs until then
+    p = np.full((runs, epochs, 2), 0.5)
+    of_arm = rng.binomial(size, 0.5, (runs, epochs))
+    n = np.stack([size - of_arm, of_arm], axis=-1)
+    slow = rng.beta(0.5, 0.5 * (1 - base) / base, (runs, epochs, 2, size))  # a user's own share of calls above
+    outcomes = rng.binomial(3, slow) / 3 * (np.arange(size) < n[..., np.newaxis])
+    z, z2 = outcomes.sum(axis=-1), (outcomes**2).sum(axis=-1)
+    observed = Observed(p, n * 1.0, z, z2, z2, 0.0, (0.0, 1.0), exact=True)
+
+    log_e = log_mean(log_wealths_below_ratio(observed, 0, limit))[..., 1]
+
+    done = float(np.mean(first_reached(log_e, LEVEL) <= 30))
+    assert done >= 0.5 - Z * math.sqrt(0.25 / runs)
+
+
 def test_a_least_rate_is_certified_from_above() -> None:
     found = certified({"metric": "answered", "kind": "binary", "min": 0.9}, level=0.97)
 
@@ -393,6 +438,10 @@ def test_so_near_to_a_relative_limit_that_no_bet_wins_is_said_to_be_so() -> None
         (HANDOVER, {"level": -1.5}, "expect", "from -1 on"),
         (HANDOVER, {"base": 1.0}, "base", "below 1"),
         (HANDOVER, {"base": 0.9, "level": 0.5}, "expect", "at most 1"),
+        (P95_OF_CONTROL, {"level": -1.5}, "expect", "from -1 on"),
+        (P95_OF_CONTROL, {"base": 1.0}, "base", "control's share of calls above 1200, above 0 and below 1"),
+        (P95_OF_CONTROL, {"base": 0.9, "level": 0.5}, "expect", "at most 1"),
+        (P95_OF_CONTROL, {"sd": 0.1}, "sd-of", "does not depend"),
         (COST, {"base": 0.9, "level": 0.5}, "expect", "at most 1"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bandit.planning.certificates import users_for_ratio
 from simulations.__main__ import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -80,6 +81,24 @@ def test_every_option_changes_what_it_says(plan: Run) -> None:
     assert read["base"]["guardrails"][2]["base"] == 0.02
     assert read["sd-of"]["guardrails"][1]["sd"] == 0.4
     assert read["max-days"]["reach"]["out_of_reach"]
+
+
+def test_a_quantile_relative_to_control_is_planned(plan: Run) -> None:
+    rail = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max_increase": 0.5, "at": 1200}
+    declared = SUPPORT | {"guardrails": [rail]}
+    options = ("--users-per-day", 2000, "--expect", "latency_ms=0.1", "--base", "latency_ms=0.04")
+
+    _, text, _ = plan(declared, *options)
+    _, json_text, _ = plan(declared, *options, "--json", "-")
+    code, _, error = plan(SUPPORT | {"guardrails": [rail | {"at": None}]}, "--users-per-day", 2000)
+
+    assert "calls above 1200 at most 50 % more often than control" in words(text)
+    (found,) = json.loads(json_text)["guardrails"]
+    assert (found["kind"], found["limit"], found["base"]) == ("rate ratio", 1.5, 0.04)
+    assert found["expected"] == pytest.approx(1.1)
+    assert found["users"] == users_for_ratio(1.1, 1.5, 0.04, 0.5, 0.02)
+    assert code == 1
+    assert "guardrails[0].at: missing" in error
 
 
 def test_a_numeric_goal_needs_its_standard_deviation(plan: Run) -> None:

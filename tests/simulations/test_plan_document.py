@@ -29,6 +29,7 @@ def test_the_document_has_all_that_a_design_needs() -> None:
     document = design(
         hypothesis="Three steps help.",
         guardrails=[HARMFUL],
+        policy={"epsilon": 0.2},
         options={"expectations": Expectations({"harmful": 0.002})},
         rewards={"window": "2d"},
         analysis={"horizon_users": 80_000},
@@ -51,6 +52,13 @@ def test_the_document_has_all_that_a_design_needs() -> None:
     ):
         assert f"\n{line}\n" in document
     assert "- Horizon 80,000 users: what is not decided by then is inconclusive, and control is kept." in document
+    (note,) = section(document, "Notes").strip().splitlines()
+    assert note.startswith(r"- policy.epsilon acts only under kind 'epsilon\_greedy'")
+
+
+def test_nothing_to_note_leaves_no_notes() -> None:
+    """Guardrails and a ramp do what they say."""
+    assert "## Notes" not in design(guardrails=[HARMFUL], rollout={"ramp": [0.1, 1.0]})
 
 
 def test_the_decision_rule_is_five_steps_in_order() -> None:
@@ -146,6 +154,18 @@ def test_a_numeric_goal_shows_its_bounds() -> None:
             "20 % of users are in the experiment. The others get control and are not counted.",
         ),
         ({"rollout": {"ramp": [0.01, 0.25, 1.0]}}, "A ramp raises that share step by step: 1 % → 25 % → 100 %."),
+        (
+            {"rollout": {"ramp": [0.01, 0.25], "ramp_users": 1_000, "ramp_after": "2d"}},
+            (
+                "25 % of users are in the experiment. The others get control and are not counted. A ramp raises that "
+                "share step by step: 1 % → 25 %. The next step comes once each treatment has 1,000 users on this one, "
+                "after 2d at the earliest."
+            ),
+        ),
+        (
+            {"rollout": {"ramp": [0.01, 1.0]}, "guardrails": [HARMFUL]},
+            "each treatment has 100 users with a value of every guardrail on this one, after 1h at the earliest.",
+        ),
         ({"policy": {"kind": "fixed", "split": {"A": 0.8, "B": 0.2}}}, "Shares stay as they are: A 80 %, B 20 %."),
         ({"policy": {"warmup": 70}}, "Policy thompson: an equal split until each variant has 70 users"),
         ({"policy": {"floor": 0.15}}, "Least shares: A 20 %, B 15 %."),
@@ -199,7 +219,11 @@ def test_texts_of_the_file_are_neither_markup_nor_rows() -> None:
     goal = {"metric": "m|<i>`[n]"}
 
     document = design(
-        hypothesis=f"- {hostile}", variants=variants, goal=goal, guardrails=[HARMFUL | {"metric": "|g<u>"}]
+        hypothesis=f"- {hostile}",
+        variants=variants,
+        goal=goal,
+        guardrails=[HARMFUL | {"metric": "|g<u>"}],
+        policy={"epsilon": 0.2},
     )
 
     plain = document.replace(r"\\", "")

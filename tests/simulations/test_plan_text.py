@@ -18,6 +18,7 @@ ALL = [
     {"metric": "safe", "kind": "binary", "max_decrease": 0.01},
     {"metric": "cost_usd", "kind": "numeric", "max_increase": 0.2, "tolerance": 0.05},
 ]
+P95_OF_CONTROL = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max_increase": 0.1, "at": 1200}
 
 
 def sized(arms: int = 2, options: dict[str, Any] | None = None, per_day: float = 5_000, **parts: Any) -> Sizing:  # noqa: ANN401 (tables of the experiment file)
@@ -99,6 +100,19 @@ def test_guardrails_are_told_in_the_unit_of_their_limit() -> None:
     assert all(row[3].startswith("about ") for row in cells[2:])
 
 
+def test_a_relative_quantile_is_told_as_a_share_of_calls() -> None:
+    found = sized(guardrails=[P95_OF_CONTROL], options={"expectations": Expectations({"latency_ms": -0.2})})
+
+    ((metric, limit, expected, users, _),) = tables(found)[1]
+    assert (metric, limit, expected) == (
+        "latency_ms",
+        "calls above 1200 at most 10 % more often than control",
+        "20 % below control (assumed)",
+    )
+    assert users == f"about {found.guardrails[0].certification.users:,}"
+    assert "Assumed for latency_ms: control's share of calls above 1200 is 0.05 (--base)." in told(found)
+
+
 def test_what_was_not_given_is_named_with_its_option() -> None:
     text = told(sized(guardrails=ALL))
 
@@ -128,6 +142,18 @@ def test_what_was_not_given_is_named_with_its_option() -> None:
         ({"analysis": {"min_days": 3}}, {}, "weekdays and weekends differ; at least 3 days (analysis.min_days)."),
         ({"analysis": {"min_days": 0}}, {}, "Weeks: end on a whole week, since weekdays and weekends differ."),
         ({"rollout": {"ramp": [0.01, 1.0]}}, {}, "Ramp (1 %, 100 %): the time of its steps comes on top"),
+        ({"rollout": {"ramp": [0.1, 0.5]}}, {}, "the days are those at 50 %."),
+        (
+            {"rollout": {"ramp": [0.01, 0.1, 1.0]}},
+            {},
+            "With 100 users of each treatment and 1h on a step, those before the last take at least 4.4 days at",
+        ),
+        (
+            {"rollout": {"ramp": [0.25, 0.5, 1.0], "ramp_users": 9, "ramp_after": "12h"}},
+            {},
+            "With 9 users of each treatment and 12h on a step, those before the last take at least 1 day at this",
+        ),
+        ({"rollout": {"ramp": [0.1, 0.25, 1.0], "exposure": 0.25}}, {}, "Ramp (10 %, 25 %): "),
         (
             {},
             {"response_rate": 0.5},
@@ -146,6 +172,10 @@ def test_what_was_not_given_is_named_with_its_option() -> None:
 def test_the_calendar_says_what_is_in_it(parts: dict[str, Any], options: dict[str, Any], sentence: str) -> None:
     assert sentence in told(sized(options=options, **parts))
     assert sentence not in told(sized())
+
+
+def test_a_ramp_of_one_step_is_none() -> None:
+    assert "Ramp" not in told(sized(rollout={"exposure": 0.2, "ramp": [0.5, 1.0]}))
 
 
 def test_a_plan_within_the_days_allowed_has_no_warning() -> None:
