@@ -7,24 +7,32 @@ write transaction, with the users at hand loaded from the store.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-
-import numpy as np
+from dataclasses import replace
 
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
 from bandit.crediting import Crediting
 from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
-from bandit.errors import InvalidReward, NoAssignment, Problem, WrongState
-from bandit.experiment import Experiment, check_id
+from bandit.errors import InvalidInput, InvalidReward, NoAssignment, Problem, WrongState
+from bandit.events import Event
+from bandit.experiment import Experiment, check_id, parse
 from bandit.history import History
 from bandit.ledger import GOAL, Ledger
 from bandit.measures import FAILED, measures_of
+from bandit.oversight import Oversight
+from bandit.ramp import Ramp
 from bandit.report import Report, build_report
 from bandit.rewards import MetricRules, Receipt
 from bandit.saved import SavedEpoch, SavedState, State
 from bandit.timeline import NEVER, Timeline
 from bandit.users import Users
+
+OPERATOR = "operator"
+"""Who acts where nobody is named."""
+
+LONGEST_REASON = 2000
+"""Characters of a reason."""
 
 
 class Bandit:
@@ -64,24 +72,22 @@ class Bandit:
         self.users = Users(len(self.measures))
         self.timeline = Timeline(experiment, self.users.outcomes_of, timed=clock is not None)
         self.origins = self.timeline.origins
+        self.oversight = Oversight(experiment, self.timeline, self._known_time)
+        watch = self.oversight.watch
         self.crediting = Crediting(
-            self.users, self.measures, self.origins, first_is_final=experiment.window_seconds is None
-        )
+            self.users, self.measures, self.origins, watch.slots, watch.moved,
+            first_is_final=experiment.window_seconds is None,
+        )  # fmt: skip
         self.rules = MetricRules(experiment)
+        self.forced: dict[str, int] = {}
 
         salt = experiment.key if experiment.salt is None else experiment.salt
         self._point = UnitHash("arm", salt)
         self._enrol = UnitHash("enrol", salt)
         self._goal = experiment.goal.metric
-        self._exposure = experiment.rollout.exposure
         self._all_accepted: dict[tuple[str, ...], Receipt] = {}
         self._window = experiment.window_seconds  # None: each user's first value is final ("request")
-        self._outside = [
-            Assignment(variant.key, variant.config, None, None, "not_enrolled") for variant in experiment.variants
-        ]
-        self._after = [
-            Assignment(variant.key, variant.config, None, None, "stopped") for variant in experiment.variants
-        ]
+        self._make_answers()
         self._now = -NEVER
         if running:
             self.start()
@@ -101,11 +107,15 @@ class Bandit:
             cell = self.users.cells.get(user_id)
         except TypeError:  # not hashable, so not a string
             cell = None
-        if cell is not None and self.state != "stopped":
+        if cell is not None and cell.sticky is not None and self.state != "stopped" and not self.forced:
             return cell.sticky
         check_id(user_id, "user_id")
+        if user_id in self.forced:
+            return self._forced[self.forced[user_id]]
         if self.state == "stopped":
             return self._after_stop(user_id)
+        if cell is not None:
+            return cell.sticky or self._move(user_id, cell)
         if self.state != "running" or not self.enrols(user_id):
             return self._outside[self.experiment.control]
         return self._assign(user_id)
@@ -149,10 +159,13 @@ class Bandit:
             self.timeline.close(now)
         cell = self.users.cells.get(user_id)
         blanket = self._why_not_learned(user_id, cell, served, now)
+        later = self._later_window(user_id, now) if blanket == "late" else None
         became: dict[str, str] = {}
         for name, value in calls.items():
-            reason = FAILED if failed and name != FAILED and blanket is None else blanket
-            became[name] = self.crediting.take(user_id, cell, name, value, request_id, reason)
+            reason = FAILED if failed and name != FAILED and blanket in (None, "late") else blanket
+            became[name] = self.crediting.take(user_id, cell, name, value, request_id, reason, later)
+        if self.oversight.watch.tipped and not self.truncated and self.oversight.has_tipped():
+            self._renew(now)  # harm does not wait for the next epoch
         if self._window is None and cell is not None and cell.epoch.ended_at is not None:
             self.timeline.close(now)  # this may have been the value that the epoch waited for
         return self._receipt(became)
@@ -164,51 +177,78 @@ class Bandit:
         bandit.state, bandit.serve, bandit.timeline.frozen = saved.state, saved.serve, saved.truncated
         bandit._now = -NEVER if saved.now is None else saved.now
         epochs = [epoch.restored(experiment, number, bandit.measures) for number, epoch in enumerate(saved.epochs, 1)]
-        bandit.timeline.restore(epochs, saved.origins)
+        bandit.timeline.restore(epochs, saved.origins, saved.generations)
+        bandit.forced = dict(saved.forced)
+        oversight = bandit.oversight
+        oversight.states = {(row, arm): (state, since) for row, arm, state, since in saved.states}
+        oversight.events = list(saved.events)
+        oversight.set_ramp(saved.ramp)
         return bandit
 
     @property
     def saved_state(self) -> SavedState:
         """Everything but the users, as plain values."""
-        now = None if self._now == -NEVER else self._now
-        epochs = [SavedEpoch.of(epoch) for epoch in self.epochs]
-        return SavedState(self.state, self.serve, self.truncated, now, list(self.origins), epochs)
+        return SavedState(
+            self.state, self.serve, self.truncated, self._known_time(), list(self.origins),
+            [SavedEpoch.of(epoch) for epoch in self.epochs], list(self.timeline.generations), self.oversight.ramp,
+            dict(self.forced), [(*place, *state) for place, state in self.oversight.states.items()], list(self.events),
+        )  # fmt: skip
 
-    def start(self) -> None:
+    # Its life
+
+    def start(self, *, reason: str = "", actor: str = OPERATOR) -> None:
         """Let new users in. Repeated calls change nothing.
+
+        Args:
+            reason: Why, for the events.
+            actor: Who.
 
         Raises:
             WrongState: The experiment is stopped.
         """
+        _check_reason(reason)
         if self.state == "stopped":
             raise WrongState(f"experiment '{self.experiment.key}' is stopped; a stopped experiment stays stopped")
         if self.state != "running":
+            now = self._time()
+            if self.state == "draft":
+                self.oversight.set_ramp(replace(self.oversight.ramp, since=now))
             self.state = "running"
-            self.timeline.begin(self._time())
+            self.oversight.note("started", reason, actor)
+            self._go_on(now)
 
-    def pause(self) -> None:
+    def pause(self, *, reason: str = "", actor: str = OPERATOR) -> None:
         """Let no new users in; known users keep their variant and their rewards count.
+
+        Args:
+            reason: Why, for the events.
+            actor: Who.
 
         Raises:
             WrongState: The experiment is a draft or stopped.
         """
+        _check_reason(reason)
         if self.state in ("draft", "stopped"):
             raise WrongState(f"experiment '{self.experiment.key}' is {self.state}; only a running one can pause")
         if self.state == "running":
             self.state = "paused"
             self.timeline.end(self._time())
+            self.oversight.note("paused", reason, actor)
 
-    def stop(self, serve: str | None = None, *, now: bool = False) -> None:
+    def stop(self, serve: str | None = None, *, now: bool = False, reason: str = "", actor: str = OPERATOR) -> None:
         """End the experiment. Repeated calls change nothing.
 
         Args:
             serve: Variant that everyone gets afterwards; default control.
             now: False: known users keep their variant until their window closes. True: at once; epochs that
                 are still open are then not read for the goal.
+            reason: Why, for the events.
+            actor: Who.
 
         Raises:
             UnknownVariant: `serve` is no variant.
         """
+        _check_reason(reason)
         arm = self.experiment.control if serve is None else self.experiment.arm(serve)
         if self.state == "stopped":
             return
@@ -216,16 +256,140 @@ class Bandit:
         self.state, self.serve, self.timeline.frozen = "stopped", arm, now
         if was_running:
             self.timeline.end(self._time())
+        self.oversight.note("stopped", reason, actor, self.experiment.arms[arm], {"now": now})
+
+    def suspend(self, variant: str, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Keep a variant away from users: it gets no new ones, and those who have it get control.
+
+        Repeated calls change nothing.
+
+        Args:
+            variant: Any but control.
+            reason: Why, for the events and the report.
+            actor: Who.
+
+        Raises:
+            UnknownVariant: There is none.
+            WrongState: It is control, or the experiment is stopped.
+        """
+        _check_reason(reason)
+        arm = self._treatment(variant, "suspended")
+        if not self.timeline.suspended[arm]:
+            now = self._time()
+            self.timeline.end(now)
+            self.oversight.suspend(arm, (), reason, actor)
+            self._go_on(now)
+
+    def resume(self, variant: str, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Let a suspended variant have new users again, as another generation: nothing of before counts for it.
+
+        Users who had it before stay on control. Repeated calls change nothing.
+
+        Args:
+            variant: A suspended one.
+            reason: Why, for the events.
+            actor: Who.
+
+        Raises:
+            UnknownVariant: There is none.
+            WrongState: It is control, or the experiment is stopped.
+        """
+        _check_reason(reason)
+        arm = self._treatment(variant, "resumed")
+        if self.timeline.suspended[arm]:
+            now = self._time()
+            self.timeline.end(now)
+            self.oversight.resume(arm, reason, actor)
+            self._go_on(now)
+
+    def change(self, variant: str, config: Mapping[str, object], *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Give a variant another configuration: another generation of it, of which nothing is known yet.
+
+        Users who have the variant get the new configuration; what they do counts for nobody. The same configuration
+        again changes nothing.
+
+        Args:
+            variant: Any but control: all others are compared with it.
+            config: JSON values.
+            reason: Why, for the events.
+            actor: Who.
+
+        Raises:
+            UnknownVariant: There is none.
+            InvalidExperiment: The configuration is no table of JSON values, or too large.
+            WrongState: It is control, or the experiment is stopped.
+        """
+        _check_reason(reason)
+        arm = self._treatment(variant, "changed")
+        document = self.experiment.to_dict()
+        document["variants"][arm]["config"] = config
+        experiment = parse(document)
+        if experiment.variants[arm].config == self.experiment.variants[arm].config:
+            return
+        now = self._time()
+        self.timeline.end(now)
+        self.experiment = experiment
+        self.oversight.change(arm, experiment, reason, actor)
+        self._make_answers()
+        self._go_on(now)
+
+    def set_exposure(self, exposure: float | None, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Let another share of users in; who is in stays in.
+
+        Args:
+            exposure: In [0, 1]; it holds until the next call. None: the ramp goes on from its step, or else the
+                declared share holds again.
+            reason: Why, for the events.
+            actor: Who.
+
+        Raises:
+            InvalidInput: It is no share.
+            WrongState: The experiment is stopped.
+        """
+        _check_reason(reason)
+        self._refuse_if_stopped("has no exposure")
+        if exposure is not None and not (type(exposure) in (int, float) and 0.0 <= exposure <= 1.0):
+            raise InvalidInput([Problem("exposure", f"received {exposure!r}, allowed: a number from 0 to 1, or none")])
+        if exposure == self.oversight.ramp.by_hand:
+            return
+        now = self._time()
+        self.timeline.end(now)
+        self.oversight.step(replace(self.oversight.ramp, by_hand=exposure), now, reason or "set by hand", actor)
+        self._go_on(now)
+
+    def force(self, user_id: str, variant: str, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Give a user a variant by hand, outside learning: for trying it out. It may be a suspended one.
+
+        Raises:
+            InvalidId: The id is not of the allowed form.
+            UnknownVariant: There is none.
+        """
+        _check_reason(reason)
+        check_id(user_id, "user_id")
+        arm = self.experiment.arm(variant)
+        if self.forced.get(user_id) != arm:
+            self.forced[user_id] = arm
+            self.oversight.note("forced", reason, actor, variant, {"user_id": user_id})
+
+    def release(self, user_id: str, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Take back `force`: the ordinary rules hold for the user again. Repeated calls change nothing."""
+        _check_reason(reason)
+        check_id(user_id, "user_id")
+        arm = self.forced.pop(user_id, None)
+        if arm is not None:
+            self.oversight.note("unforced", reason, actor, self.experiment.arms[arm], {"user_id": user_id})
 
     def tick(self) -> None:
         """Let time pass: close epochs whose windows have ended, renew an allocation older than `max_epoch`.
 
         `choose` and `reward` do this as well; call it where neither may come for a while.
         """
-        now = self._time()
+        now, closed = self._time(), self.timeline.closed
         self.timeline.close(now)
-        if self.state == "running" and self.timeline.is_aged(now):
+        if self.state == "running" and (self.timeline.is_aged(now) or now >= self.oversight.alarm):
             self._renew(now)
+        elif self.state != "running" and self.timeline.closed > closed:
+            self._go_on(now)
 
     @property
     def epochs(self) -> list[Epoch]:
@@ -245,7 +409,7 @@ class Bandit:
     @property
     def alarm(self) -> float:
         """Earliest time at which `tick` may find something to do, seconds of the clock; infinity: never."""
-        return self.timeline.alarm
+        return min(self.timeline.alarm, self.oversight.alarm if self.state == "running" else NEVER)
 
     @property
     def closed_epochs(self) -> int:
@@ -258,20 +422,33 @@ class Bandit:
         return self.timeline.ledger
 
     @property
+    def events(self) -> list[Event]:
+        """What changed, in order; allocations are in `epochs`."""
+        return self.oversight.events
+
+    @property
+    def exposure(self) -> float:
+        """Share of users that is let in now, in [0, 1]."""
+        return self.oversight.exposure
+
+    @property
+    def ramp(self) -> Ramp:
+        """Where the experiment is on its ramp."""
+        return self.oversight.ramp
+
+    def what_holds_the_ramp(self) -> str | None:
+        """Return why the next step of the ramp is not taken yet, in words; None if there is no next step."""
+        return self.oversight.what_holds_the_ramp()
+
+    @property
     def history(self) -> History:
-        """Every epoch with what became of its users: what the report reads."""
-        timed = self._now > -NEVER
-        return History(
-            self.ledger,
-            self.closed_epochs,
-            np.array([epoch.allocation.probabilities for epoch in self.epochs]).reshape(-1, self.experiment.n_arms),
-            np.array([epoch.started_at for epoch in self.epochs]) if timed else None,
-            self._now if timed else None,
-        )
+        """Every epoch with what became of its users: what the report and the guardrails read."""
+        return self.oversight.history
 
     def report(self) -> Report:
         """Return what the experiment says now; `bandit.markdown` turns it into text."""
-        return build_report(self.experiment, self.history, self.state)
+        since = {(row, arm): at for (row, arm), (_, at) in self.oversight.states.items()}
+        return build_report(self.experiment, self.history, self.state, since=since)
 
     def dump(self) -> str:
         """Return everything that is known as JSON text; `load` makes an equal from it."""
@@ -298,7 +475,7 @@ class Bandit:
 
     def enrols(self, user_id: str) -> bool:
         """Whether this user belongs to the share of users that is in the experiment."""
-        return self._exposure >= 1.0 or self._enrol(user_id) < self._exposure
+        return self.exposure >= 1.0 or self._enrol(user_id) < self.exposure
 
     def point(self, user_id: str) -> float:
         """Return the user's point in [0, 1) that the arms' intervals are compared with."""
@@ -312,9 +489,15 @@ class Bandit:
 
     # Users and rewards
 
+    def _make_answers(self) -> None:
+        self._outside, self._moved, self._forced, self._after = (
+            [Assignment(variant.key, variant.config, None, None, reason) for variant in self.experiment.variants]
+            for reason in ("not_enrolled", "moved", "forced", "stopped")
+        )
+
     def _assign(self, user_id: str) -> Assignment:
         now, timeline = self._time(), self.timeline
-        if now >= timeline.alarm:
+        if now >= self.alarm:
             self.tick()
         if timeline.is_full:
             self._renew(now)
@@ -328,24 +511,44 @@ class Bandit:
     def _after_stop(self, user_id: str) -> Assignment:
         cell = self.users.cells.get(user_id)
         if cell is not None and not self.truncated and self.window_open(user_id):
-            return cell.sticky
+            return cell.sticky or self._move(user_id, cell)
         return self._after[self.serve]
+
+    def _move(self, user_id: str, cell: Cell) -> Assignment:
+        """Return what a user gets whose generation of the arm has ended, noting the first time."""
+        if user_id not in self.users.moved:
+            self.users.moved[user_id] = self._time()
+            self.timeline.move(cell)
+        return self._moved[self.timeline.destination(cell)]
 
     def _why_not_learned(self, user_id: str, cell: Cell | None, served: int | None, now: float) -> str | None:
         """Return the reason that keeps every value of a user from counting, or None."""
+        if user_id in self.forced:
+            return "forced"
         if cell is None:
-            if self.state != "running":
-                return self.state
-            if self.enrols(user_id):
-                raise NoAssignment(
-                    f"user '{user_id}' has no variant in experiment '{self.experiment.key}'; call choose first"
-                )
-            return "not_enrolled"
+            return self._why_not_assigned(user_id)
         if served is not None and served != cell.arm:
             return "other_variant"
-        if self.truncated:
-            return "stopped"
+        if self.truncated or user_id in self.users.moved:
+            return "stopped" if self.truncated else "moved"
         return "late" if self._is_late(user_id, cell, now) else None
+
+    def _why_not_assigned(self, user_id: str) -> str:
+        if self.state != "running":
+            return self.state
+        if self.enrols(user_id):
+            raise NoAssignment(
+                f"user '{user_id}' has no variant in experiment '{self.experiment.key}'; call choose first"
+            )
+        return "not_enrolled"
+
+    def _later_window(self, user_id: str, now: float) -> int | None:
+        """Return which window after the first one a late value is in, from 1; None if nobody looks at it there."""
+        if self.state == "stopped":
+            return None
+        if self._window is None or self.clock is None:
+            return 1
+        return max(int((now - self.users.since[user_id]) // self._window), 1)
 
     def _is_late(self, user_id: str, cell: Cell, now: float) -> bool:
         if cell.epoch.closed_at is not None:
@@ -384,9 +587,30 @@ class Bandit:
         ignored = {name: result for name, result in became.items() if result not in ("", "duplicate", "late")}
         return Receipt(those(""), those("duplicate"), those("late"), ignored)
 
+    # Epochs
+
     def _renew(self, now: float) -> None:
+        """Begin another epoch, after a look at the guardrails."""
         self.timeline.end(now)
-        self.timeline.begin(now)
+        self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        self.oversight.go_on(now, running=self.state == "running")
+
+    def _treatment(self, variant: str, what: str) -> int:
+        """Return the index of a variant that can be suspended and resumed."""
+        arm = self.experiment.arm(variant)
+        if arm == self.experiment.control:
+            raise WrongState(f"'{variant}' is control, which is what users get instead; it cannot be {what}")
+        self._refuse_if_stopped(f"'{variant}' cannot be {what}")
+        return arm
+
+    def _refuse_if_stopped(self, consequence: str) -> None:
+        if self.state == "stopped":
+            raise WrongState(f"experiment '{self.experiment.key}' is stopped: {consequence}")
+
+    def _known_time(self) -> float | None:
+        return None if self._now == -NEVER else self._now
 
     def _time(self) -> float:
         """Return the time, which never runs backwards."""
@@ -394,3 +618,10 @@ class Bandit:
             self._now = max(self._now, float(self.clock()))
             return self._now
         return 0.0
+
+
+def _check_reason(reason: str) -> None:
+    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not reason.isprintable():
+        shown = reason if not isinstance(reason, str) else f"text of {len(reason)} characters"
+        message = f"received {shown!r}, allowed: one line of text of at most {LONGEST_REASON} characters"
+        raise InvalidInput([Problem("reason", message)])

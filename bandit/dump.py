@@ -9,12 +9,16 @@ from typing import Any
 
 from bandit.epochs import Epoch
 from bandit.errors import InvalidInput, Problem
+from bandit.events import Event
 from bandit.experiment import Experiment, parse
+from bandit.generations import Generation
+from bandit.outcomes import Outcome
+from bandit.ramp import Ramp
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
-from bandit.users import Users
+from bandit.users import Users, Visit
 
-SCHEMA = 1
+SCHEMA = 2
 
 DAMAGES = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)
 """What reading a damaged dump may raise."""
@@ -34,6 +38,8 @@ def dump_text(experiment: Experiment, saved: SavedState, users: Users) -> str:
                 [user, cell.epoch.allocation.epoch, cell.arm, users.since[user]] for user, cell in users.cells.items()
             ],
             "outcomes": [list(outcomes.items()) for outcomes in users.outcomes],
+            "moved": list(users.moved.items()),
+            "visits": [list(visits.items()) for visits in users.visits],
             "recorded": [[*key, *recorded] for key, recorded in users.recorded.items()],
         }
     )
@@ -51,7 +57,18 @@ def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
     epochs = [
         SavedEpoch(**{**epoch, "cells": [SavedCell(**cell) for cell in epoch["cells"]]}) for epoch in state["epochs"]
     ]
-    saved = SavedState(**{**state, "epochs": epochs})
+    saved = SavedState(
+        **{
+            **state,
+            "epochs": epochs,
+            "generations": [
+                Generation(**{**generation, "broken": tuple(generation["broken"])})
+                for generation in state["generations"]
+            ],
+            "ramp": Ramp(**state["ramp"]),
+            "events": [Event(**event) for event in state["events"]],
+        }
+    )
     return parse(held["experiment"]), saved, _filler(held)
 
 
@@ -62,13 +79,22 @@ def not_a_dump(error: Exception) -> InvalidInput:
 
 def _filler(held: dict[str, Any]) -> Fill:
     assigned, outcomes, recorded = held["users"], held["outcomes"], held["recorded"]
+    moved, visits = held["moved"], held["visits"]
 
     def fill(users: Users, epochs: Sequence[Epoch]) -> None:
         by_number = {epoch.allocation.epoch: epoch for epoch in epochs}
         for user, epoch, arm, since in assigned:
             users.put(user, by_number[epoch].cells[arm], since)
         for mine, pairs in zip(users.outcomes, outcomes, strict=True):
-            mine.update((user, tuple(y) if isinstance(y, list) else y) for user, y in pairs)
+            mine.update((user, _state(y)) for user, y in pairs)
+        users.moved.update(moved)
+        for back, those in zip(users.visits, visits, strict=True):
+            back.update((user, Visit(number, index, _state(outcome))) for user, (number, index, outcome) in those)
         users.recorded.update(((request, metric), Recorded(*rest)) for request, metric, *rest in recorded)
 
     return fill
+
+
+def _state(written: Outcome | list[Any]) -> Outcome:
+    """Return an outcome's state from what JSON makes of it."""
+    return (written[0], written[1], written[2]) if isinstance(written, list) else written

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bandit.allocation import Allocation
+from bandit.arrays import FloatArray
 from bandit.assignment import thresholds
 from bandit.experiment import Experiment
 from bandit.ledger import GOAL, Ledger
@@ -25,7 +26,7 @@ class Assignment:
         propensity: Probability with which the arm was chosen at the user's first visit; None if the user
             does not count in the experiment.
         epoch: Number of the epoch of that first visit, or None.
-        reason: "new", "sticky", "not_enrolled" or "stopped".
+        reason: "new", "sticky", "moved", "forced", "not_enrolled" or "stopped".
     """
 
     variant: str
@@ -44,11 +45,12 @@ class Cell:
         assigned: How many they are.
         moved: How many of them were moved away from the arm.
         sums: For each measure the sums of its transforms over those with an outcome.
+        returning: By (measure, window) the same over those who came back in a later window.
         new: The answer to the first `choose` of each of them.
-        sticky: The answer to every later one.
+        sticky: The answer to every later one; None once their generation of the arm has ended.
     """
 
-    __slots__ = ("arm", "assigned", "epoch", "moved", "new", "sticky", "sums")
+    __slots__ = ("arm", "assigned", "epoch", "moved", "new", "returning", "sticky", "sums")
 
     def __init__(self, experiment: Experiment, epoch: Epoch, arm: int, measures: Sequence[Measure]) -> None:
         variant = experiment.variants[arm]
@@ -57,10 +59,11 @@ class Cell:
         self.assigned = 0
         self.moved = 0
         self.sums = [[0.0] * measure.width for measure in measures]
+        self.returning: dict[tuple[int, int], list[float]] = {}
         p = epoch.allocation.probabilities[arm]
         number = epoch.allocation.epoch
         self.new = Assignment(variant.key, variant.config, p, number, "new")
-        self.sticky = Assignment(variant.key, variant.config, p, number, "sticky")
+        self.sticky: Assignment | None = Assignment(variant.key, variant.config, p, number, "sticky")
 
 
 class Epoch:
@@ -73,9 +76,10 @@ class Epoch:
         closed_at: When the windows of all its users had ended; None: outcomes may still change.
         ends: Upper ends of the arms' intervals on [0, 1).
         cells: One per arm.
+        returned: Whether any of its users came back in a later window that is looked at.
     """
 
-    __slots__ = ("allocation", "cells", "closed_at", "ended_at", "ends", "started_at")
+    __slots__ = ("allocation", "cells", "closed_at", "ended_at", "ends", "returned", "started_at")
 
     def __init__(
         self, experiment: Experiment, allocation: Allocation, started_at: float, measures: Sequence[Measure]
@@ -84,6 +88,7 @@ class Epoch:
         self.started_at = started_at
         self.ended_at: float | None = None
         self.closed_at: float | None = None
+        self.returned = False
         self.ends = thresholds(allocation.probabilities)
         self.cells = [Cell(experiment, self, arm, measures) for arm in range(experiment.n_arms)]
 
@@ -101,7 +106,7 @@ class Epoch:
 def ledger_of(
     epochs: Sequence[Epoch], measures: Sequence[Measure], n_arms: int, origins: Sequence[float | None]
 ) -> Ledger:
-    """Return the ledger of these epochs, in their order."""
+    """Return the ledger of these epochs, in their order, without those who came back."""
     empty = Ledger.empty(measures, len(epochs), n_arms)
     if not epochs:
         return Ledger(empty.assigned, empty.moved, empty.sums, tuple(origins))
@@ -114,3 +119,17 @@ def ledger_of(
         ),
         tuple(origins),
     )
+
+
+def returning_of(
+    epochs: Sequence[Epoch], measures: Sequence[Measure], n_arms: int
+) -> dict[tuple[int, int], FloatArray]:
+    """Return the sums of those who came back, by (measure, window), each of shape (n_epochs, n_arms, width)."""
+    found: dict[tuple[int, int], FloatArray] = {}
+    for place, epoch in enumerate(epochs):
+        for cell in epoch.cells if epoch.returned else ():
+            for key, row in cell.returning.items():
+                if key not in found:
+                    found[key] = np.zeros((len(epochs), n_arms, measures[key[0]].width))
+                found[key][place, cell.arm] = row
+    return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from bandit.arrays import FloatArray
 from bandit.errors import InvalidInput, Problem
+from bandit.generations import Generation
 from bandit.ledger import Ledger
 from bandit.measures import N
 
@@ -30,6 +31,8 @@ class History:
         started_at: When each epoch began, seconds of the experiment's clock, shape (n_epochs,); None: there was
             no clock.
         now: The latest time known, same clock, or None.
+        generations: The latest generation of each arm, in the order of the arms; None: nothing has ended yet, and
+            every arm has been there from the start.
         unit: What a count of the ledger counts: "user", or "row" where nobody knows which rows are one user's.
     """
 
@@ -39,6 +42,7 @@ class History:
     started_at: FloatArray | None = None
     now: float | None = None
     unit: str = "user"
+    generations: tuple[Generation, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot have happened.
@@ -55,8 +59,33 @@ class History:
 
     @cached_property
     def closed(self) -> History:
-        """The closed epochs alone."""
+        """The closed epochs alone, with every user of them."""
         return self.upto(self.closed_epochs)
+
+    @cached_property
+    def readable(self) -> History:
+        """The closed epochs with the users of the arms' latest generations alone, outcomes cut short left out.
+
+        The others are taken out as if they had never been drawn: an arm that joined later has probability 0 before,
+        and the probabilities of the other arms are those given that the user got one of them.
+        """
+        closed = self.closed
+        if self.generations is None or all(g.first_epoch == 1 and g.ended is None for g in self.generations):
+            return closed
+        numbers = np.arange(1, closed.ledger.n_epochs + 1)[:, np.newaxis]
+        first = np.array([generation.first_epoch for generation in self.generations])
+        last = np.array([np.inf if g.closed_epochs is None else g.closed_epochs for g in self.generations])
+        kept = (first <= numbers) & (numbers <= last)
+        p = closed.probabilities
+        if p is not None:
+            among = (p * kept).sum(axis=1, keepdims=True)
+            # An epoch that none of them could be drawn in has no users left: any probabilities will do.
+            p = np.where(among > 0.0, p * kept / np.where(among > 0.0, among, 1.0), 1.0 / p.shape[1])
+        return replace(closed, ledger=closed.ledger.kept(kept), probabilities=p)
+
+    def generations_of(self, n_arms: int) -> tuple[Generation, ...]:
+        """Return the latest generation of each arm."""
+        return self.generations or tuple(Generation(arm, 0, 1) for arm in range(n_arms))
 
     @property
     def latest_probabilities(self) -> FloatArray | None:
@@ -73,6 +102,7 @@ class History:
             None if self.started_at is None else self.started_at[:n],
             self.now,
             self.unit,
+            self.generations,
         )
 
     @property

@@ -6,13 +6,13 @@ Ledgers add: those of two processes, or of two stretches of time, make the ledge
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
-from bandit.arrays import FloatArray, IntArray
+from bandit.arrays import BoolArray, FloatArray, IntArray
 from bandit.measures import Z2, Z3, Measure, N, Z
 
 GOAL = 0
@@ -70,12 +70,15 @@ class Ledger:
         sums: For each measure the sums of its transforms over users with an outcome,
             shape (n_epochs, n_arms, measure.width).
         origins: For each measure the origin of z = y − origin; None while no outcome has fixed it.
+        returning: By (measure, window) the same sums over users who came back in a later window, from window 2 on;
+            absent where nobody did.
     """
 
     assigned: IntArray
     moved: IntArray
     sums: tuple[FloatArray, ...]
     origins: tuple[float | None, ...]
+    returning: Mapping[tuple[int, int], FloatArray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, measures: Sequence[Measure], n_epochs: int, n_arms: int) -> Ledger:
@@ -91,8 +94,15 @@ class Ledger:
 
     def upto(self, n_epochs: int) -> Ledger:
         """Return the ledger of the first epochs only."""
-        sums = tuple(s[:n_epochs] for s in self.sums)
-        return Ledger(self.assigned[:n_epochs], self.moved[:n_epochs], sums, self.origins)
+        return self._with_rows(lambda rows: rows[:n_epochs])
+
+    def kept(self, cells: BoolArray) -> Ledger:
+        """Return the ledger with all but these cells set to zero.
+
+        Args:
+            cells: Shape (n_epochs, n_arms).
+        """
+        return self._with_rows(lambda rows: rows * (cells if rows.ndim == 2 else cells[..., np.newaxis]))
 
     def __add__(self, other: Ledger) -> Ledger:
         """Return the ledger of the users of both; the shorter one is followed by empty epochs.
@@ -103,11 +113,26 @@ class Ledger:
         if [s.shape[1:] for s in self.sums] != [s.shape[1:] for s in other.sums]:
             raise ValueError("ledgers of different experiments cannot be added: their arms or measures differ")
         n_epochs = max(self.n_epochs, other.n_epochs)
+        keys = sorted({*self.returning, *other.returning})
         return Ledger(
             _padded(self.assigned, n_epochs) + _padded(other.assigned, n_epochs),
             _padded(self.moved, n_epochs) + _padded(other.moved, n_epochs),
             tuple(_padded(a, n_epochs) + _padded(b, n_epochs) for a, b in zip(self.sums, other.sums, strict=True)),
             tuple(_common(a, b) for a, b in zip(self.origins, other.origins, strict=True)),
+            {key: self._returned(key, n_epochs) + other._returned(key, n_epochs) for key in keys},
+        )
+
+    def _returned(self, key: tuple[int, int], n_epochs: int) -> FloatArray:
+        shape = self.sums[key[0]].shape
+        return _padded(self.returning.get(key, np.zeros((0, *shape[1:]))), n_epochs)
+
+    def _with_rows(self, change: Callable[[Any], Any]) -> Ledger:
+        return Ledger(
+            change(self.assigned),
+            change(self.moved),
+            tuple(map(change, self.sums)),
+            self.origins,
+            {key: change(sums) for key, sums in self.returning.items()},
         )
 
 

@@ -31,13 +31,18 @@ class Receipt:
     ignored: Mapping[str, str] = field(default_factory=dict)
 
 
+RETURNED = "returned"
+"""Why a value counts for guardrails alone: its user came back in a later window."""
+
+
 class Recorded(NamedTuple):
     """One stored value, under its key (request id, metric).
 
     Attributes:
         user_id: Whose it is.
         value: The value as received.
-        reason: Why it was credited to nobody ("late", "other_variant", …), or None: it was credited.
+        reason: Why it was credited to nobody ("late", "other_variant", …), or to guardrails alone ("returned");
+            None: it was credited.
         firsts: Bit i is set if it was the user's first call on measure i.
         revision: How often the value was replaced before.
     """

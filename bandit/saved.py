@@ -8,8 +8,12 @@ from typing import Literal
 
 from bandit.allocation import Allocation
 from bandit.epochs import Epoch
+from bandit.events import Event
 from bandit.experiment import Experiment
+from bandit.generations import Generation
+from bandit.guardrails import GuardrailVerdict
 from bandit.measures import Measure
+from bandit.ramp import Ramp
 
 State = Literal["draft", "running", "paused", "stopped"]
 """draft -> running <-> paused -> stopped."""
@@ -17,11 +21,13 @@ State = Literal["draft", "running", "paused", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class SavedCell:
-    """Users of one epoch and arm: how many, how many moved away, sums per measure."""
+    """Users of one epoch and arm: how many, how many moved away, sums per measure, those who came back."""
 
     assigned: int
     moved: int
     sums: list[list[float]]
+    returning: list[tuple[int, int, list[float]]]
+    """Measure, window, sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,13 @@ class SavedEpoch:
     @classmethod
     def of(cls, epoch: Epoch) -> SavedEpoch:
         """Return the plain values of an epoch."""
-        cells = [SavedCell(cell.assigned, cell.moved, [list(row) for row in cell.sums]) for cell in epoch.cells]
+        cells = [
+            SavedCell(
+                cell.assigned, cell.moved, [list(row) for row in cell.sums],
+                [(*key, list(row)) for key, row in cell.returning.items()],
+            )
+            for cell in epoch.cells
+        ]  # fmt: skip
         allocation = epoch.allocation
         return cls(
             list(allocation.probabilities),
@@ -54,9 +66,11 @@ class SavedEpoch:
         allocation = Allocation(number, tuple(self.probabilities), self.learned_epochs)
         epoch = Epoch(experiment, allocation, self.started_at, measures)
         epoch.ended_at, epoch.closed_at = self.ended_at, self.closed_at
+        epoch.returned = any(saved.returning for saved in self.cells)
         for cell, saved in zip(epoch.cells, self.cells, strict=True):
             cell.assigned, cell.moved = saved.assigned, saved.moved
             cell.sums = [list(row) for row in saved.sums]
+            cell.returning = {(measure, window): list(row) for measure, window, row in saved.returning}
         return epoch
 
 
@@ -71,6 +85,11 @@ class SavedState:
         now: The latest time seen, or None.
         origins: Per measure the origin of its sums, or None.
         epochs: All epochs, in order from number 1.
+        generations: All generations of the arms.
+        ramp: Who is let in.
+        forced: Arm of each user to whom it was given by hand.
+        states: Row of the guardrail, arm, state and since when, where it is or was another than "unknown".
+        events: What changed, in order.
     """
 
     state: State
@@ -79,3 +98,8 @@ class SavedState:
     now: float | None
     origins: list[float | None]
     epochs: list[SavedEpoch]
+    generations: list[Generation]
+    ramp: Ramp
+    forced: dict[str, int]
+    states: list[tuple[int, int, GuardrailVerdict, float | None]]
+    events: list[Event]

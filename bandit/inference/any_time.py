@@ -55,7 +55,12 @@ class AnyTime:
 
 
 def any_time(
-    observed: Observed, scores: Scores, control: int, alpha: float, planned_users: float, ratio: float = 1.0
+    observed: Observed,
+    scores: Scores,
+    control: int,
+    alpha: FloatArray | float,
+    planned_users: float,
+    ratio: float = 1.0,
 ) -> AnyTime:
     """Return the interval of level 1 − alpha and its e-value after each epoch.
 
@@ -63,7 +68,7 @@ def any_time(
         observed: The measure.
         scores: From `running_scores` of it.
         control: Index of control.
-        alpha: Two-sided error over all looks, in (0, 1).
+        alpha: Two-sided error over all looks, in (0, 1); a number, or one per arm.
         planned_users: Users of the pair for which it is tightest; fixed before the first user.
         ratio: The contrast is mean(arm) − ratio × mean(control).
     """

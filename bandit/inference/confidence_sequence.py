@@ -17,31 +17,34 @@ import scipy.special as sc
 from bandit.arrays import FloatArray
 
 
-def tuning(alpha: float, users: float) -> float:
+def tuning(alpha: FloatArray | float, users: float) -> FloatArray:
     """Return ρ², with which the interval of level 1 − alpha is tightest after so many users.
 
     Args:
-        alpha: In (0, 1).
+        alpha: In (0, 1), any shape.
         users: Above 0; has to be fixed before the first look.
+
+    Returns:
+        Shape of `alpha`.
     """
-    log = -2.0 * math.log(alpha)
-    return (log + math.log(log) + 1.0) / users if log > 1.0 else 1.0 / users
+    log = -2.0 * np.log(alpha)
+    return np.asarray(np.where(log > 1.0, log + np.log(np.maximum(log, 1.0)) + 1.0, 1.0) / users)
 
 
-def half_width(t: FloatArray | float, rho2: float, alpha: float) -> FloatArray:
+def half_width(t: FloatArray | float, rho2: FloatArray | float, alpha: FloatArray | float) -> FloatArray:
     """Return the half width of the interval in standard errors of the estimate at that look.
 
     Args:
         t: Users so far, 0 or more, any shape; 0 gives infinity.
         rho2: From `tuning`.
-        alpha: Two-sided error over all looks.
+        alpha: Two-sided error over all looks; a number, or one per arm, as `rho2`.
     """
     t = np.asarray(t, dtype=np.float64)
     with np.errstate(divide="ignore"):
-        return np.sqrt((1.0 + 1.0 / (t * rho2)) * (2.0 * math.log(1.0 / alpha) + np.log1p(t * rho2)))
+        return np.sqrt((1.0 + 1.0 / (t * rho2)) * (np.log1p(t * rho2) - 2.0 * np.log(alpha)))
 
 
-def log_e_value(z: FloatArray | float, t: FloatArray | float, rho2: float) -> FloatArray:
+def log_e_value(z: FloatArray | float, t: FloatArray | float, rho2: FloatArray | float) -> FloatArray:
     """Return ln E against "no effect at any time", two-sided; E <= 1/alpha where the interval covers 0.
 
     Args:
@@ -53,7 +56,7 @@ def log_e_value(z: FloatArray | float, t: FloatArray | float, rho2: float) -> Fl
     return np.asarray(-0.5 * np.log1p(t * rho2) + t * rho2 * z * z / (2.0 * (1.0 + t * rho2)))
 
 
-def one_sided_log_e_value(z: FloatArray | float, t: FloatArray | float, rho2: float) -> FloatArray:
+def one_sided_log_e_value(z: FloatArray | float, t: FloatArray | float, rho2: FloatArray | float) -> FloatArray:
     """Return ln E against "the effect is 0 or below at any time", one-sided.
 
     The mixture over positive effects only: twice the two-sided one's upper half,

@@ -1,7 +1,7 @@
-"""Evidence on guardrails: is an arm's limit broken, is it kept, by closed epochs.
+"""Is a limit kept: certificates, and intervals to look at, from closed epochs.
 
-Two e-values per arm: against "the limit is kept", and, the mirror, against "the limit is not kept". Which e-process
-gives them follows from what the limit is about; see `rate_limit.py`, `mean_limit.py`, `ratio_limit.py`.
+The mirror of `breaches.py`: an e-value against "the limit is not kept". Which e-process gives it follows from what the
+limit is about; see `rate_limit.py`, `mean_limit.py`, `ratio_limit.py`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from bandit.history import History
 from bandit.inference.any_time import is_readable
 from bandit.inference.confidence_sequence import half_width, one_sided_log_e_value, tuning
 from bandit.inference.exact import log_wealths_above_ratio, log_wealths_below_ratio
-from bandit.inference.mean_limit import Mean, log_wealths_above, log_wealths_below
+from bandit.inference.mean_limit import Mean, log_wealths_below
 from bandit.inference.mixture import log_mean
 from bandit.inference.observed import Observed
 from bandit.inference.rate_limit import log_e_above_limit, log_e_below_limit, rate_interval
 from bandit.inference.scores import Scores
-from bandit.inference.shares import arm_share, breach_level, decision_level, planned_pair_users, planned_users
+from bandit.inference.shares import arm_shares, planned_pair_users, planned_users
 from bandit.limits import Limit, limit_of
 from bandit.measures import guardrail_measure, measures_of
 
@@ -30,19 +30,21 @@ LARGEST_FACTOR = 1e6
 """Certification that needs more than so many times the users is out of reach."""
 
 
+Ends = tuple[FloatArray, FloatArray]
+"""Lower and upper ends of an interval, each of shape (n_arms,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class GuardrailEvidence:
-    """What closed epochs say of each arm; arrays of shape (n_arms,).
+    """What closed epochs say of each arm in favour of it; arrays of shape (n_arms,).
 
     Attributes:
         users: Users with a value.
         level: Their mean outcome; nan without users.
-        log_breach: ln E against "the limit is kept".
         log_ok: ln E against "the limit, tolerance included, is not kept".
         relative: Estimate of arm / control − 1 for a relative limit; nan otherwise, or where it may not be read.
-        low: Lower end of the any-time interval: of the level, or for a relative limit of arm / control − 1. nan where
-            it may not be read.
-        high: Upper end.
+        interval: Returns the lower and upper ends of the any-time interval: of the level, or for a relative limit of
+            arm / control − 1; nan where it may not be read.
         exact_breach: Whether the error of a breach is bounded exactly; False: asymptotically.
         exact_ok: The same of a certificate.
         method: The test, in words.
@@ -51,11 +53,9 @@ class GuardrailEvidence:
 
     users: FloatArray
     level: FloatArray
-    log_breach: FloatArray
     log_ok: FloatArray
     relative: FloatArray
-    low: FloatArray
-    high: FloatArray
+    interval: Callable[[], Ends]
     exact_breach: bool
     exact_ok: bool
     method: str
@@ -83,7 +83,7 @@ class GuardrailEvidence:
 def guardrail_evidence(
     experiment: Experiment, history: History, guardrail: Guardrail, observed: Observed, scores: Scores | None
 ) -> GuardrailEvidence | None:
-    """Return the evidence on a guardrail; None where nothing can be said of it: relative, and no propensities.
+    """Return the certificate of a guardrail; None where nothing can be said of it: relative, and no propensities.
 
     Args:
         experiment: Levels, control.
@@ -94,106 +94,110 @@ def guardrail_evidence(
     """
     limit = limit_of(guardrail)
     if limit.is_relative:
-        return None if scores is None else _relative(experiment, limit, observed, scores)
+        return None if scores is None else _relative(experiment, history, limit, observed, scores)
     if limit.of == "rate":
-        return _rate(experiment, history, guardrail, limit, observed)
+        return _rate(experiment, history, limit, observed)
     return _mean(experiment, history, guardrail, limit, observed)
 
 
-def _rate(
-    experiment: Experiment, history: History, guardrail: Guardrail, limit: Limit, observed: Observed
-) -> GuardrailEvidence:
+def contrast(experiment: Experiment, observed: Observed, scores: Scores, ratio: float, side: float) -> FloatArray:
+    """Return side × (mean of the arm − ratio × mean of control) in standard errors; nan where it may not be read.
+
+    Args:
+        experiment: Its control.
+        observed: A measure with closed epochs.
+        scores: Its sums after the last one.
+        ratio: Above 0.
+        side: 1 or −1.
+
+    Returns:
+        Shape (n_arms,).
+    """
+    error = scores.standard_error(ratio)
+    readable = is_readable(observed, experiment.control)[-1] & (error > 0.0)
+    z = np.full(len(error), np.nan)
+    return np.asarray(np.divide(side * scores.difference(ratio), error, out=z, where=readable))
+
+
+def from_zero(observed: Observed) -> Observed:
+    """Return a measure with 0 as its lower bound: a share of the way between bounds has the ratio of the means then.
+
+    Args:
+        observed: With bounds, none below 0.
+    """
+    assert observed.bounds is not None  # noqa: S101 (callers look)
+    return replace(observed, bounds=(0.0, observed.bounds[1]))
+
+
+def _rate(experiment: Experiment, history: History, limit: Limit, observed: Observed) -> GuardrailEvidence:
     n, s = observed.n.sum(axis=-2), observed.shares.sum(axis=-2)
-    beyond, within = (log_e_below_limit, log_e_above_limit) if limit.above else (log_e_above_limit, log_e_below_limit)
-    # A clean answer that comes later than the harm, or never, must not look like harm: all users assigned count.
-    assigned = history.closed.ledger.assigned.sum(axis=0).astype(np.float64)
-    at_risk = assigned if guardrail.per_user == "any" and not limit.above else n
+    within = log_e_below_limit if not limit.above else log_e_above_limit
 
     def ok(factor: FloatArray) -> FloatArray:
         if limit.certified >= 1.0:  # no rate is above it
             return np.full_like(n, np.inf)
         return within(n * factor, s * factor, limit.certified)
 
-    low, high = rate_interval(n, s, arm_share(experiment))
-    return _evidence(
-        observed,
-        beyond(at_risk, s, limit.declared),
-        ok,
-        (low, high),
-        exact=(True, True),
-        method="mixture e-process for a rate",
-    )
+    def interval() -> Ends:
+        return rate_interval(n, s, arm_shares(experiment, history))
+
+    return _evidence(observed, ok, interval, exact=(True, True), method="mixture e-process for a rate")
 
 
 def _mean(
     experiment: Experiment, history: History, guardrail: Guardrail, limit: Limit, observed: Observed
 ) -> GuardrailEvidence:
     index = guardrail_measure(experiment, guardrail)
-    measure, sums = measures_of(experiment)[index], history.closed.ledger.sums[index]
+    measure, sums = measures_of(experiment)[index], history.readable.ledger.sums[index]
     alone, planned = Mean.of(observed), planned_users(experiment) / experiment.n_arms
-    level, capped = decision_level(experiment), measure.cap is not None
+    shares, capped = arm_shares(experiment, history), measure.cap is not None
 
     def ok(factor: FloatArray) -> FloatArray:
         if measure.cap is None:
-            return alone.log_e_below(limit.certified, 2.0 * level, planned, factor)
+            return alone.log_e_below(limit.certified, shares, planned, factor)
         if measure.cap <= limit.certified:  # no mean is above it
             return np.full_like(alone.n, np.inf)
         return log_mean(_last(log_wealths_below(measure, sums, guardrail.tolerance)) * factor)
 
-    return _evidence(
-        observed,
-        log_mean(_last(log_wealths_above(sums))),
-        ok,
-        alone.interval(arm_share(experiment), planned),
-        exact=(True, capped),
-        method="betting e-process for a mean" if capped else "betting e-process; certified by a confidence sequence",
-    )
+    method = "betting e-process for a mean" if capped else "betting e-process; certified by a confidence sequence"
+    return _evidence(observed, ok, lambda: alone.interval(shares, planned), exact=(True, capped), method=method)
 
 
-def _relative(experiment: Experiment, limit: Limit, observed: Observed, scores: Scores) -> GuardrailEvidence:
+def _relative(
+    experiment: Experiment, history: History, limit: Limit, observed: Observed, scores: Scores
+) -> GuardrailEvidence:
     control, planned = experiment.control, planned_pair_users(experiment)
     n_arms = observed.n.shape[-1]
     if observed.n.shape[-2] == 0:
-        nothing = np.zeros(n_arms)
         unread = np.full(n_arms, np.nan)
-        return _evidence(observed, nothing, np.zeros_like, (unread, unread), exact=(True, True), method="no data yet")
-    share = arm_share(experiment)
+        return _evidence(observed, np.zeros_like, lambda: (unread, unread), exact=(True, True), method="no data yet")
+    shares = arm_shares(experiment, history)
     readable = is_readable(observed, control)[-1] & (scores.standard_error() > 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, low, high = scores.ratio(half_width(scores.t, tuning(share, planned), share))
+        ratio, low, high = scores.ratio(half_width(scores.t, tuning(shares, planned), shares))
     estimate = np.where(readable, ratio - 1.0, np.nan)
-    interval = (np.where(readable, low - 1.0, np.nan), np.where(readable, high - 1.0, np.nan))
+    ends = (np.where(readable, low - 1.0, np.nan), np.where(readable, high - 1.0, np.nan))
     if observed.bounds is not None and observed.bounds[0] >= 0.0:
-        # A share of the way between the bounds has the ratio of the means only if the lower one is 0.
-        scaled = replace(observed, bounds=(0.0, observed.bounds[1]))
-        beyond, within = (
-            (log_wealths_below_ratio, log_wealths_above_ratio)
-            if limit.above
-            else (log_wealths_above_ratio, log_wealths_below_ratio)
-        )
-        wealth = _last(within(scaled, control, limit.certified))
+        within = log_wealths_above_ratio if limit.above else log_wealths_below_ratio
+        wealth = _last(within(from_zero(observed), control, limit.certified))
         return _evidence(
             observed,
-            log_mean(_last(beyond(scaled, control, limit.declared))),
             lambda factor: log_mean(wealth * factor),
-            interval,
+            lambda: ends,
             exact=(observed.exact, observed.exact),
             method="e-process against control",
             relative=estimate,
         )
-    sign = 1.0 if limit.above else -1.0
+    z = contrast(experiment, observed, scores, limit.certified, 1.0 if limit.above else -1.0)
 
-    def log_e(ratio: float, side: float, level: float, factor: FloatArray) -> FloatArray:
-        error = scores.standard_error(ratio)
-        z = np.divide(side * scores.difference(ratio), error, out=np.zeros(n_arms), where=readable & (error > 0.0))
-        found = one_sided_log_e_value(z * np.sqrt(factor), scores.t * factor, tuning(2.0 * level, planned))
-        return np.where(readable, found, 0.0)
+    def ok(factor: FloatArray) -> FloatArray:
+        found = one_sided_log_e_value(np.nan_to_num(z) * np.sqrt(factor), scores.t * factor, tuning(shares, planned))
+        return np.where(np.isnan(z), 0.0, found)
 
     return _evidence(
         observed,
-        log_e(limit.declared, -sign, breach_level(experiment), np.ones(n_arms)),
-        lambda factor: log_e(limit.certified, sign, decision_level(experiment), factor),
-        interval,
+        ok,
+        lambda: ends,
         exact=(False, False),
         method="confidence sequence for a ratio of means",
         relative=estimate,
@@ -202,9 +206,8 @@ def _relative(experiment: Experiment, limit: Limit, observed: Observed, scores: 
 
 def _evidence(
     observed: Observed,
-    log_breach: FloatArray,
     ok: Callable[[FloatArray], FloatArray],
-    interval: tuple[FloatArray, FloatArray],
+    interval: Callable[[], Ends],
     *,
     exact: tuple[bool, bool],
     method: str,
@@ -214,7 +217,7 @@ def _evidence(
     with np.errstate(divide="ignore", invalid="ignore"):
         level = observed.z.sum(axis=-2) / n + observed.origin
     known = np.full_like(level, np.nan) if relative is None else relative
-    return GuardrailEvidence(n, level, log_breach, ok(np.ones_like(n)), known, *interval, *exact, method, ok)
+    return GuardrailEvidence(n, level, ok(np.ones_like(n)), known, interval, *exact, method, ok)
 
 
 def _last(wealth: FloatArray) -> FloatArray:

@@ -34,8 +34,10 @@ skewness of two arms partly cancels. At its limit, an arm whose costs have a log
 0.07 where 25 users were wanted and 0.002 meant; with 100 it was 0.008, with 200 never."""
 
 _FIRST = 4  # place of the first log-wealth in a ledger row
-_UPWARD = slice(_FIRST, _FIRST + len(BETTING_FRACTIONS))
-_DOWNWARD = slice(_UPWARD.stop, _UPWARD.stop + len(BETTING_FRACTIONS))
+UPWARD = slice(_FIRST, _FIRST + len(BETTING_FRACTIONS))
+"""Places of the log-wealths of upward bets in a ledger row."""
+
+_DOWNWARD = slice(UPWARD.stop, UPWARD.stop + len(BETTING_FRACTIONS))
 
 
 def log_wealths_above(sums: FloatArray) -> FloatArray:
@@ -47,7 +49,7 @@ def log_wealths_above(sums: FloatArray) -> FloatArray:
     Returns:
         Shape (n_bets, ..., n_epochs, n_arms); their `log_mean` is ln E.
     """
-    return np.cumsum(np.moveaxis(sums[..., _UPWARD], -1, 0), axis=-2)
+    return np.cumsum(np.moveaxis(sums[..., UPWARD], -1, 0), axis=-2)
 
 
 def log_wealths_below(measure: Measure, sums: FloatArray, tolerance: float) -> FloatArray:
@@ -92,7 +94,7 @@ class Mean:
         readable = _readable_alone(observed) & (variance > 1e-12 * z2 / np.maximum(n, 1.0))
         return cls(n, mean + observed.origin, variance, readable)
 
-    def interval(self, alpha: float, planned_users: float) -> tuple[FloatArray, FloatArray]:
+    def interval(self, alpha: FloatArray | float, planned_users: float) -> tuple[FloatArray, FloatArray]:
         """Return the any-time interval of level 1 − alpha, asymptotic; nan where it may not be read.
 
         Args:
@@ -105,7 +107,7 @@ class Mean:
         return self.mean - half, self.mean + half
 
     def log_e_below(
-        self, limit: float, alpha: float, planned_users: float, factor: FloatArray | float = 1.0
+        self, limit: float, alpha: FloatArray | float, planned_users: float, factor: FloatArray | float = 1.0
     ) -> FloatArray:
         """Return ln E against "the mean is at no time below the limit", asymptotic; 0 where it may not be read.
 

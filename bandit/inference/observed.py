@@ -135,7 +135,7 @@ def given_response(p: FloatArray, assigned: FloatArray, n: FloatArray) -> FloatA
 
 
 def observe(experiment: Experiment, history: History, measure: int) -> Observed:
-    """Return one measure of an experiment over its closed epochs.
+    """Return one measure of an experiment over its closed epochs, users of the arms' latest generations alone.
 
     The goal's missing outcomes count as declared. Where users without an outcome are left out, propensities are
     corrected for the arms' response.
@@ -145,8 +145,8 @@ def observe(experiment: Experiment, history: History, measure: int) -> Observed:
         history: What happened. Without probabilities `p` is nan and only `n`, `z`, `z2`, `z3` mean something.
         measure: Index among `measures_of(experiment)`.
     """
-    closed, what = history.closed, measures_of(experiment)[measure]
-    ledger = closed.ledger
+    readable, what = history.readable, measures_of(experiment)[measure]
+    ledger = readable.ledger
     origin = ledger.origins[measure] or 0.0
     sums = ledger.sums[measure][..., :4]
     if measure == GOAL:
@@ -154,7 +154,7 @@ def observe(experiment: Experiment, history: History, measure: int) -> Observed:
     n = np.asarray(sums[..., N])
     assigned = ledger.assigned.astype(np.float64)
     whole = bool((n == assigned).all())
-    p = np.full(n.shape, np.nan) if closed.probabilities is None else closed.probabilities
+    p = np.full(n.shape, np.nan) if readable.probabilities is None else readable.probabilities
     return Observed(
         p if whole else given_response(p, assigned, n),
         n,
@@ -170,8 +170,8 @@ def observe(experiment: Experiment, history: History, measure: int) -> Observed:
 
 def observe_response(history: History) -> Observed:
     """Return "has a goal value" as a measure: 1 or 0 for every user assigned in a closed epoch."""
-    closed = history.closed
-    assigned = closed.ledger.assigned.astype(np.float64)
-    answers = np.asarray(closed.ledger.sums[GOAL][..., N])
-    p = np.full(assigned.shape, np.nan) if closed.probabilities is None else closed.probabilities
+    readable = history.readable
+    assigned = readable.ledger.assigned.astype(np.float64)
+    answers = np.asarray(readable.ledger.sums[GOAL][..., N])
+    p = np.full(assigned.shape, np.nan) if readable.probabilities is None else readable.probabilities
     return Observed(p, assigned, answers, answers, answers, 0.0, (0.0, 1.0), True)

@@ -54,7 +54,7 @@ def log_e_below_limit(n: FloatArray, s: FloatArray, limit: float) -> FloatArray:
     return _log_mixture(n - s, s, 1.0 - limit, limit, 1.0 / limit, 1.0)
 
 
-def rate_interval(n: FloatArray, s: FloatArray, alpha: float) -> tuple[FloatArray, FloatArray]:
+def rate_interval(n: FloatArray, s: FloatArray, alpha: FloatArray | float) -> tuple[FloatArray, FloatArray]:
     """Return the any-time interval of a rate that stays the same: exact at all looks together.
 
     It holds the rates t that the same mixture, of all rates by Beta(1/2, 1/2), does not reject at 1/alpha:
@@ -64,7 +64,7 @@ def rate_interval(n: FloatArray, s: FloatArray, alpha: float) -> tuple[FloatArra
     Args:
         n: Users, 0 or more, any shape.
         s: Sum of their outcomes, 0 to n, same shape.
-        alpha: Error over all looks, in (0, 1).
+        alpha: Error over all looks, in (0, 1), a number or of a shape that goes with `n`.
 
     Returns:
         Lower and upper ends, same shape; 0 and 1 without users.

@@ -6,10 +6,12 @@ an arm's share bounds a wrong "better" and half a wrong "worse"; its guardrails 
 
 from __future__ import annotations
 
-from bandit.experiment import Experiment
+import numpy as np
 
-AT_START = 0.8
-"""Part of alpha for the treatments present at the start."""
+from bandit.arrays import FloatArray
+from bandit.experiment import Experiment
+from bandit.generations import AT_START, Generation
+from bandit.history import History
 
 PLANNED_USERS = 10_000
 """The any-time interval is tuned to so many users where no horizon is declared in users."""
@@ -18,6 +20,11 @@ PLANNED_USERS = 10_000
 def arm_share(experiment: Experiment) -> float:
     """Return the share of alpha of each treatment: the any-time interval has level 1 − share."""
     return AT_START * experiment.policy.alpha / (experiment.n_arms - 1)
+
+
+def arm_shares(experiment: Experiment, history: History) -> FloatArray:
+    """Return the share of alpha of each arm's generation, shape (n_arms,); control's own means nothing."""
+    return np.array([generation.share(experiment) for generation in history.generations_of(experiment.n_arms)])
 
 
 def decision_level(experiment: Experiment) -> float:
@@ -37,6 +44,16 @@ def breach_level(experiment: Experiment) -> float:
     changed limit and a returning user have a share left.
     """
     return guardrail_share(experiment) / 4.0
+
+
+def breach_level_of(experiment: Experiment, generation: Generation) -> float:
+    """Return the same for one generation of an arm."""
+    return generation.share(experiment) / (len(experiment.guardrails) + 1) / 4.0
+
+
+def breach_levels(experiment: Experiment, history: History) -> FloatArray:
+    """Return the same for each arm's generation, shape (n_arms,)."""
+    return np.array([breach_level_of(experiment, each) for each in history.generations_of(experiment.n_arms)])
 
 
 def fixed_time_level(experiment: Experiment) -> float:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandit.experiment import Experiment
+from bandit.guardrails import Judgement, judge, no_response_in_words
 from bandit.history import DAY, History
 from bandit.inference.observed import FEWEST_TO_RESPOND, Observed, observe, observe_response
-from bandit.inference.shares import decision_level
+from bandit.inference.shares import arm_shares
 from bandit.ledger import GOAL
 from bandit.measures import guardrail_measure, measures_of
 from bandit.report.checks import data_checks
@@ -19,12 +20,14 @@ from bandit.report.comparisons import Evidence, Metric, compare, evidence, stati
 from bandit.report.decision import Facts, Situation, decide, decide_all
 from bandit.report.document import SCHEMA, Checks, Comparison, GuardrailReport, Horizon, Report
 from bandit.report.goal import goal_evidence
-from bandit.report.guardrails import guardrail_report
+from bandit.report.guardrails import Since, guardrail_report
 from bandit.report.outlook import Outlook, outlook, users_per_day
 from bandit.report.variants import variant_reports
 
 
-def build_report(experiment: Experiment, history: History, state: str, *, one_look: bool = False) -> Report:
+def build_report(
+    experiment: Experiment, history: History, state: str, *, one_look: bool = False, since: Since | None = None
+) -> Report:
     """Return the report.
 
     Args:
@@ -33,18 +36,20 @@ def build_report(experiment: Experiment, history: History, state: str, *, one_lo
         state: draft, running, paused or stopped; "log" for a log made elsewhere.
         one_look: Whether this is the one look that was planned beforehand, whatever horizon is declared: all closed
             epochs lie before it. Any-time evidence is tuned as if nothing had been said.
+        since: Since when guardrails have their states; None: not known.
     """
     read = _Read.of(experiment, history)
     final = history.closed_epochs or None if one_look else final_epochs(experiment, history)
     checks = data_checks(experiment, history, read.goal.observed, read.response.observed, read.found(read.response))
     doubts = _doubts(checks)
-    comparisons = [compare(experiment, history, metric, found, final, doubts) for metric, found in read.each]
+    comparisons = [compare(experiment, history, metric, each, final, doubts) for metric, each in read.each]
+    found = judge(experiment, history)
     guardrails = tuple(
-        guardrail_report(experiment, history, rail, metric, read.found(metric))
-        for rail, metric in zip(experiment.guardrails, read.guardrails, strict=True)
+        guardrail_report(experiment, history, row, metric, found, since or {}, enforced=state != "log")
+        for row, metric in enumerate(read.guardrails)
     )
     now = _situation(experiment, history, state, checks, reached=final is not None)
-    facts = _facts(experiment, history, state, read, comparisons[0], guardrails)
+    facts = _facts(experiment, history, state, read, comparisons[0], guardrails, found)
     decisions = {each.variant: decide(now, each) for each in facts}
     return Report(
         schema=SCHEMA,
@@ -63,7 +68,7 @@ def build_report(experiment: Experiment, history: History, state: str, *, one_lo
         horizon=_horizon(experiment, history, one_look=one_look, reached=final is not None),
         decision=decide_all(now, decisions, facts),
         variants=variant_reports(experiment, history, state, comparisons[0], decisions, _unreliable(checks, history)),
-        comparisons=tuple(each for found in comparisons for each in found),
+        comparisons=tuple(each for of_metric in comparisons for each in of_metric),
         guardrails=guardrails,
         checks=checks,
         notes=_notes(experiment, history, state, read.goal.observed),
@@ -159,7 +164,6 @@ def _situation(experiment: Experiment, history: History, state: str, checks: Che
         unit=history.unit,
         has_propensities=history.probabilities is not None,
         fix_first=checks.fix_first,
-        log_threshold=-math.log(decision_level(experiment)),
         age_days=age,
         min_days=analysis.min_days,
         horizon=horizon,
@@ -175,12 +179,14 @@ def _facts(
     read: _Read,
     comparisons: Sequence[Comparison],
     guardrails: Sequence[GuardrailReport],
+    judged: Judgement,
 ) -> list[Facts]:
     """Return what is known of each treatment, in file order."""
     observed, found = read.goal.observed, read.found(read.goal)
-    goal = goal_evidence(experiment, observed, found)
+    goal = goal_evidence(experiment, history, observed, found)
     sign = 1.0 if experiment.goal.better == "higher" else -1.0
     shares = history.latest_probabilities if state == "running" else None
+    levels = arm_shares(experiment, history) / 2.0
     facts = []
     for comparison in comparisons:
         arm = experiment.arm(comparison.variant)
@@ -194,16 +200,33 @@ def _facts(
                 control_mean=comparison.control_mean,
                 log_better=0.0 if goal is None else float(goal.log_better[arm]),
                 log_worse=0.0 if goal is None else float(goal.log_worse[arm]),
+                log_threshold=-math.log(levels[arm]),
                 too_small=goal is not None and bool(goal.too_small[arm]),
                 gain=math.nan if goal is None else float(goal.gain[arm]),
                 recent_gain=math.nan if recent is None or recent.difference is None else sign * recent.difference,
                 guardrails=tuple(states),
+                no_response=no_response_in_words(experiment)
+                if _lacks_response(experiment, history, judged, arm)
+                else "",
+                suspended=_by_hand(history, experiment, arm),
                 users_to_decision=ahead.users,
                 assuming=ahead.assuming,
                 share=None if shares is None else float(shares[arm]),
             )
         )
     return facts
+
+
+def _lacks_response(experiment: Experiment, history: History, judged: Judgement, arm: int) -> bool:
+    """Whether an arm's users have an outcome far less often than control's, now or when that ended its generation."""
+    row = len(experiment.guardrails)
+    return row in judged.broken(arm) or row in history.generations_of(experiment.n_arms)[arm].broken
+
+
+def _by_hand(history: History, experiment: Experiment, arm: int) -> str | None:
+    """Return why a person suspended an arm, empty if they did not say; None: no person did."""
+    generation = history.generations_of(experiment.n_arms)[arm]
+    return generation.reason if generation.ended == "suspended" and not generation.broken else None
 
 
 def _goal(experiment: Experiment) -> dict[str, object]:
@@ -239,10 +262,6 @@ def _notes(experiment: Experiment, history: History, state: str, observed: Obser
     notes = []
     if history.closed_epochs == 0:
         notes.append("No epoch is closed yet: a user counts when the reward window is over, so there are no numbers.")
-    if experiment.guardrails:
-        notes.append("Guardrails are reported, not enforced: no variant loses users for breaching one.")
-    if experiment.rollout.ramp:
-        notes.append("The ramp is reported, not enforced: exposure stays where it is declared.")
     if not observed.exact and history.closed_epochs:
         notes.append(
             f"Users without a value of {experiment.goal.metric} are left out. The first epoch, and others before "

@@ -16,7 +16,7 @@ from bandit.inference.exact import log_e_higher, log_e_lower
 from bandit.inference.fixed_time import FixedTime, fixed_time
 from bandit.inference.observed import FEWEST_TO_RESPOND, Observed
 from bandit.inference.scores import Scores, running_scores
-from bandit.inference.shares import arm_share, fixed_time_level, planned_pair_users
+from bandit.inference.shares import arm_shares, fixed_time_level, planned_pair_users
 from bandit.inference.welch import Sample, Welch, sample_of, traffic_moved, welch
 from bandit.measures import Measure
 from bandit.report.document import Comparison, EProcess, Estimate, Lift
@@ -66,7 +66,7 @@ def evidence(experiment: Experiment, history: History, observed: Observed) -> Ev
         return Evidence(None, None, None, None)
     control = experiment.control
     scores = running_scores(observed, control)
-    sequence = any_time(observed, scores, control, arm_share(experiment), planned_pair_users(experiment))
+    sequence = any_time(observed, scores, control, arm_shares(experiment, history), planned_pair_users(experiment))
     if observed.bounds is None:
         return Evidence(scores, sequence, None, None)
     return Evidence(scores, sequence, log_e_higher(observed, control), log_e_lower(observed, control))
@@ -95,6 +95,7 @@ def compare(
     fixed = _FixedTimes.of(experiment, history, metric.observed, found.scores, final_epochs)
     enough = _enough(window, experiment.control)
     lifts = _lifts(experiment, metric.observed, found)
+    shares = arm_shares(experiment, history)
     return tuple(
         Comparison(
             metric=metric.name,
@@ -113,7 +114,7 @@ def compare(
             reasons=_fixed_reasons(window, enough[arm], doubts),
             unweighted=fixed.estimate(fixed.plain, arm),
             last_seven_days=fixed.estimate(fixed.recent, arm),
-            any_time=_any_time(experiment, found, arm),
+            any_time=_any_time(found, arm, 1.0 - float(shares[arm])),
             e_process=_e_process(metric.observed, found, arm),
             lift=lifts[arm],
         )
@@ -178,13 +179,12 @@ def first_of_last_seven_days(history: History) -> int | None:
     return first or None
 
 
-def _any_time(experiment: Experiment, found: Evidence, arm: int) -> Estimate | None:
+def _any_time(found: Evidence, arm: int, level: float) -> Estimate | None:
     sequence = found.any_time
     if sequence is None or not math.isfinite(sequence.difference[-1, arm]):
         return None
     interval = ends(sequence.low[-1, arm], sequence.high[-1, arm])
-    level, p_value = 1.0 - arm_share(experiment), number(sequence.p_value[arm])
-    return Estimate(number(sequence.difference[-1, arm]), interval, level, p_value)
+    return Estimate(number(sequence.difference[-1, arm]), interval, level, number(sequence.p_value[arm]))
 
 
 def _e_process(observed: Observed, found: Evidence, arm: int) -> EProcess | None:

@@ -2,7 +2,7 @@
 
 In this order, the first that applies:
 
-1. a guardrail is broken, or the data have to be fixed first: do not deploy;
+1. a guardrail is broken, or the variant was suspended by hand, or the data have to be fixed first: do not deploy;
 2. worse than control, or a gain of `mde` is ruled out: do not deploy;
 3. better than control, every guardrail certified, old enough, and the last seven days do not say the opposite: deploy;
 4. better, but one of these is lacking: keep running;
@@ -39,7 +39,6 @@ class Situation:
         unit: What is counted: "user" or "row".
         has_propensities: Whether anybody knows how users were assigned.
         fix_first: What is wrong with the data, in words.
-        log_threshold: ln(1/b).
         age_days: Age of the experiment; None without a clock.
         min_days: No "deploy" before.
         horizon: The declared horizon if it is reached, in words; None otherwise.
@@ -56,7 +55,6 @@ class Situation:
     unit: str
     has_propensities: bool
     fix_first: tuple[str, ...]
-    log_threshold: float
     age_days: float | None
     min_days: float
     horizon: str | None
@@ -74,10 +72,13 @@ class Facts:
         control_mean: Control's.
         log_better: ln E against "at no time better than control".
         log_worse: ln E against "at no time worse".
+        log_threshold: ln of the e-value that decides either, ln 1/b.
         too_small: Whether a gain of `mde` is ruled out.
         gain: Estimated difference, positive is better; nan without one.
         recent_gain: The same over the last seven days; nan without one.
         guardrails: Each guardrail with the variant's state on it.
+        no_response: What is wrong with how often its users have an outcome; empty: nothing.
+        suspended: Why a person suspended it, empty if they did not say; None: no person did.
         users_to_decision: Further users until the goal can be expected to be decided; None: not to be told.
         assuming: What has to hold for that.
         share: Its probability now; None if there is none.
@@ -88,10 +89,13 @@ class Facts:
     control_mean: float | None
     log_better: float
     log_worse: float
+    log_threshold: float
     too_small: bool
     gain: float
     recent_gain: float
     guardrails: tuple[tuple[GuardrailReport, GuardrailState], ...]
+    no_response: str
+    suspended: str | None
     users_to_decision: float | None
     assuming: str
     share: float | None
@@ -105,7 +109,7 @@ def decide(now: Situation, facts: Facts) -> Decision:
     if not now.has_propensities:
         return _UNKNOWN
     # The evidence refutes "at no time better"; that the estimate agrees keeps an old advantage from deciding.
-    return _better(now, facts) if facts.log_better >= now.log_threshold and facts.gain > 0.0 else _open(now, facts)
+    return _better(now, facts) if facts.log_better >= facts.log_threshold and facts.gain > 0.0 else _open(now, facts)
 
 
 def decide_all(now: Situation, decisions: Mapping[str, Decision], facts: Sequence[Facts]) -> Decision:
@@ -138,12 +142,15 @@ _UNKNOWN = Decision(
 def _against(now: Situation, facts: Facts) -> Decision | None:
     """Return why a variant is not to be deployed, or None."""
     broken = [pair for pair in facts.guardrails if pair[1].state == "breached"]
-    if broken:
-        named = "; ".join(_broken(rail, state) for rail, state in broken)
-        return Decision("do_not_deploy", "guardrail", f"Do not deploy {facts.variant}: {named}.")
+    named = [*(_broken(rail, state) for rail, state in broken), *filter(None, [facts.no_response])]
+    if named:
+        return Decision("do_not_deploy", "guardrail", f"Do not deploy {facts.variant}: {'; '.join(named)}.")
+    if facts.suspended is not None:
+        why = f" ({facts.suspended})" if facts.suspended else ""
+        return Decision("do_not_deploy", "suspended", f"Do not deploy {facts.variant}: it was suspended by hand{why}.")
     if now.fix_first:
         return Decision("do_not_deploy", "data", f"Do not deploy {facts.variant}: fix the data first.")
-    if facts.log_worse >= now.log_threshold and facts.gain < 0.0:
+    if facts.log_worse >= facts.log_threshold and facts.gain < 0.0:
         return Decision("do_not_deploy", "worse", f"Do not deploy {facts.variant}: {_compared(now, facts)}.")
     if facts.too_small:
         ruled_out = f"a gain of {percent(now.mde)} or more in {now.metric} is ruled out{_seen(now, facts)}"

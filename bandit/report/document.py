@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bandit.guardrails import GuardrailVerdict
 from bandit.inference.welch import Welch
 
-SCHEMA = 2
+SCHEMA = 3
 
 Verdict = Literal["deploy", "keep_running", "do_not_deploy", "inconclusive", "unknown"]
 """What to do with a variant; `unknown`: the log does not say enough for any decision."""
 
-GuardrailVerdict = Literal["ok", "unknown", "breached"]
-
 Reason = Literal[
     "guardrail",
+    "suspended",
     "data",
     "worse",
     "too_small",
@@ -28,10 +28,10 @@ Reason = Literal[
     "stopped",
     "no_propensities",
 ]
-"""Which rule decided: a broken guardrail; data to be fixed first; worse than control; a gain too small to matter;
-better, with every guardrail kept; better, but a guardrail is not certified, or the experiment is too young, or the
-last seven days say otherwise; not enough data yet; the horizon was reached without a decision; stopped before one; a
-log without propensities."""
+"""Which rule decided: a broken guardrail; suspended by hand; data to be fixed first; worse than control; a gain too
+small to matter; better, with every guardrail kept; better, but a guardrail is not certified, or the experiment is too
+young, or the last seven days say otherwise; not enough data yet; the horizon was reached without a decision; stopped
+before one; a log without propensities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,22 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspension:
+    """Why a variant gets no users.
+
+    Attributes:
+        reason: In words; empty if a person suspended it and said nothing.
+        broken: What it broke: metrics of guardrails, and "response" for users with an outcome far less often than under
+            control; empty: a person suspended it.
+        last_epoch: Number of the last epoch that gave it users; 0: none did.
+    """
+
+    reason: str
+    broken: tuple[str, ...]
+    last_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class VariantReport:
     """One variant on the goal.
 
@@ -78,6 +94,9 @@ class VariantReport:
         unreliable: Why interval, p_best and expected_loss may mislead here; empty: nothing speaks against them.
         welch: Welch test against control on the goal; None for control, or where it cannot be made.
         decision: What to do with it; None for control.
+        suspended: Why it gets no users; None: it gets some. Numbers on the goal end with the epochs that were closed
+            before.
+        generation: 0: as it was at the start; else the number of its latest generation: numbers are about its users.
     """
 
     key: str
@@ -96,6 +115,8 @@ class VariantReport:
     unreliable: tuple[str, ...]
     welch: Welch | None
     decision: Decision | None
+    suspended: Suspension | None
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,17 +218,20 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class GuardrailState:
-    """A variant on a guardrail, by closed epochs.
+    """A variant on a guardrail: certified by closed epochs, broken by all that came in.
 
     Attributes:
         variant: Its key.
         state: "ok" (certified), "unknown" or "breached".
-        users: Users with a value.
+        since: Since when, seconds of the experiment's clock; None: since the start, or it became so just now.
+        users: Users of closed epochs with a value.
         level: Their mean outcome (for a quantile: mean share of a user's calls above the limit); None without users.
         relative: level / control's − 1 for a limit relative to control; else None.
         interval: Any-time interval of `relative` if the limit is relative, else of the level; None where it may not
             be read yet.
-        e_breach: E-value against "the limit is kept"; breached from `threshold_breach` on.
+        e_breach: E-value against "the limit is kept", with open epochs where the limit is an absolute `max`; breached
+            from `threshold_breach` on. Of the window that says most: that of window d is divided by d(d + 1)/2.
+        window: That window: 1 is the one after assignment, others are those in which users came back.
         e_ok: E-value against "the limit, tolerance included, is not kept"; certified from `threshold_ok` on.
         threshold_breach: See above.
         threshold_ok: See above.
@@ -219,11 +243,13 @@ class GuardrailState:
 
     variant: str
     state: GuardrailVerdict
+    since: float | None
     users: int
     level: float | None
     relative: float | None
     interval: tuple[float, float] | None
     e_breach: float
+    window: int
     e_ok: float
     threshold_breach: float
     threshold_ok: float
@@ -234,7 +260,7 @@ class GuardrailState:
 
 @dataclass(frozen=True, slots=True)
 class GuardrailReport:
-    """A guardrail: what users of closed epochs show. Reported, not enforced.
+    """A guardrail: what users of closed epochs show.
 
     Attributes:
         metric: Its metric.

@@ -8,10 +8,11 @@ import numpy as np
 
 from bandit.arrays import BoolArray, FloatArray
 from bandit.experiment import Experiment
+from bandit.history import History
 from bandit.inference.any_time import any_time
 from bandit.inference.confidence_sequence import one_sided_log_e_value, tuning
 from bandit.inference.observed import Observed
-from bandit.inference.shares import arm_share, planned_pair_users
+from bandit.inference.shares import arm_shares, planned_pair_users
 from bandit.report.comparisons import Evidence
 
 
@@ -36,7 +37,7 @@ class GoalEvidence:
     exact: bool
 
 
-def goal_evidence(experiment: Experiment, observed: Observed, found: Evidence) -> GoalEvidence | None:
+def goal_evidence(experiment: Experiment, history: History, observed: Observed, found: Evidence) -> GoalEvidence | None:
     """Return what decides on the goal after the last closed epoch; None without propensities or closed epochs.
 
     Exact bets where outcomes are bounded (`exact.py`), else the confidence sequence; which one is fixed by the
@@ -44,13 +45,14 @@ def goal_evidence(experiment: Experiment, observed: Observed, found: Evidence) -
 
     Args:
         experiment: Control, direction, mde, levels.
+        history: Its generations.
         observed: The goal.
         found: From `evidence` of it.
     """
     scores, sequence = found.scores, found.any_time
     if scores is None or sequence is None:
         return None
-    share, planned = arm_share(experiment), planned_pair_users(experiment)
+    shares, planned = arm_shares(experiment, history), planned_pair_users(experiment)
     sign = 1.0 if experiment.goal.better == "higher" else -1.0
     if found.log_higher is not None and found.log_lower is not None:
         higher, lower, exact = found.log_higher[-1], found.log_lower[-1], observed.exact
@@ -58,12 +60,12 @@ def goal_evidence(experiment: Experiment, observed: Observed, found: Evidence) -
         last, readable = scores.at(-1), sequence.readable[-1]
         z = np.divide(last.difference(), last.standard_error(), out=np.zeros_like(last.t), where=readable)
         higher, lower = (
-            np.where(readable, one_sided_log_e_value(side * z, last.t, tuning(share, planned)), 0.0)
+            np.where(readable, one_sided_log_e_value(side * z, last.t, tuning(shares, planned)), 0.0)
             for side in (1.0, -1.0)
         )
         exact = False
     ratio = wanted_ratio(experiment, observed)
-    to_mde = any_time(observed, scores, experiment.control, share, planned, ratio)
+    to_mde = any_time(observed, scores, experiment.control, shares, planned, ratio)
     return GoalEvidence(
         higher if sign > 0 else lower,
         lower if sign > 0 else higher,

@@ -3,44 +3,89 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from bandit.experiment import Experiment, Guardrail
+from bandit.experiment import Experiment
+from bandit.guardrails import Judgement
 from bandit.history import History
-from bandit.inference.guardrails import GuardrailEvidence, guardrail_evidence
-from bandit.inference.shares import breach_level, decision_level
+from bandit.inference.guardrails import GuardrailEvidence
+from bandit.inference.shares import arm_shares
 from bandit.limits import limit_in_words, limit_of
-from bandit.report.comparisons import Evidence, Metric, mean_of
-from bandit.report.document import GuardrailReport, GuardrailState, GuardrailVerdict
+from bandit.report.comparisons import Metric, mean_of
+from bandit.report.document import GuardrailReport, GuardrailState
 from bandit.report.numbers import e_value, ends, number
+
+Since = Mapping[tuple[int, int], float | None]
+"""Since when a guardrail, by its row, and an arm have their state, seconds of the experiment's clock."""
 
 
 def guardrail_report(
-    experiment: Experiment, history: History, guardrail: Guardrail, metric: Metric, found: Evidence
+    experiment: Experiment,
+    history: History,
+    row: int,
+    metric: Metric,
+    found: Judgement,
+    since: Since,
+    *,
+    enforced: bool,
 ) -> GuardrailReport:
     """Return a guardrail with the state of every variant.
 
     Args:
         experiment: Levels, control.
         history: What happened.
-        guardrail: One of the experiment's.
+        row: Index of one of the experiment's guardrails.
         metric: Its measure.
-        found: From `evidence` of it.
+        found: What the guardrails say.
+        since: Of the states.
+        enforced: Whether a breach keeps users away.
     """
-    observed = metric.observed
-    scores = None if found.scores is None else found.scores.at(-1)
-    evidence = guardrail_evidence(experiment, history, guardrail, observed, scores)
+    guardrail, observed, evidence = experiment.guardrails[row], metric.observed, found.certificates[row]
     relative = limit_of(guardrail).is_relative
-    arms = (
-        [] if evidence is None else [a for a in range(experiment.n_arms) if not (relative and a == experiment.control)]
-    )
+    arms = [arm for arm in range(experiment.n_arms) if not (relative and arm == experiment.control)]
     return GuardrailReport(
         metric=guardrail.metric,
         limit=limit_in_words(guardrail),
         statistic=metric.statistic,
-        enforced=False,
+        enforced=enforced,
         users={key: int(observed.n[:, arm].sum()) for arm, key in enumerate(experiment.arms)},
         mean={key: mean_of(observed, arm) for arm, key in enumerate(experiment.arms)},
-        states=tuple(_state(experiment, evidence, arm, relative=relative) for arm in arms if evidence is not None),
+        states=()
+        if evidence is None
+        else tuple(_state(experiment, history, row, arm, found, evidence, since) for arm in arms),
+    )
+
+
+def _state(
+    experiment: Experiment,
+    history: History,
+    row: int,
+    arm: int,
+    found: Judgement,
+    evidence: GuardrailEvidence,
+    since: Since,
+) -> GuardrailState:
+    relative = limit_of(experiment.guardrails[row]).is_relative
+    ok, state = -math.log(arm_shares(experiment, history)[arm] / 2.0), found.states[row][arm]
+    low, high = evidence.interval()
+    needed = float(evidence.users_needed(ok)[arm]) if state == "unknown" else math.inf
+    level, base = float(evidence.level[arm]), float(evidence.level[experiment.control])
+    return GuardrailState(
+        variant=experiment.arms[arm],
+        state=state,
+        since=since.get((row, arm)),
+        users=int(evidence.users[arm]),
+        level=number(level),
+        relative=_relative(evidence, arm, level / base - 1.0) if relative and base > 0.0 else None,
+        interval=ends(low[arm], high[arm]),
+        e_breach=e_value(found.breaches.log_e[row, arm]),
+        window=int(found.breaches.window[row, arm]),
+        e_ok=e_value(evidence.log_ok[arm]),
+        threshold_breach=e_value(found.thresholds[arm]),
+        threshold_ok=math.exp(ok),
+        users_needed=int(needed) if math.isfinite(needed) else None,
+        exact=evidence.exact_breach and evidence.exact_ok,
+        method=evidence.method,
     )
 
 
@@ -48,29 +93,3 @@ def _relative(evidence: GuardrailEvidence, arm: int, raw: float) -> float | None
     """Return arm / control − 1: that of the interval where there is one, as traffic that moved misleads the raw one."""
     estimate = float(evidence.relative[arm])
     return number(estimate) if math.isfinite(estimate) else number(raw)
-
-
-def _state(experiment: Experiment, evidence: GuardrailEvidence, arm: int, *, relative: bool) -> GuardrailState:
-    breach, ok = -math.log(breach_level(experiment)), -math.log(decision_level(experiment))
-    state: GuardrailVerdict = "unknown"
-    if evidence.log_breach[arm] >= breach:
-        state = "breached"
-    elif evidence.log_ok[arm] >= ok:
-        state = "ok"
-    needed = float(evidence.users_needed(ok)[arm]) if state == "unknown" else math.inf
-    level, base = float(evidence.level[arm]), float(evidence.level[experiment.control])
-    return GuardrailState(
-        variant=experiment.arms[arm],
-        state=state,
-        users=int(evidence.users[arm]),
-        level=number(level),
-        relative=_relative(evidence, arm, level / base - 1.0) if relative and base > 0.0 else None,
-        interval=ends(evidence.low[arm], evidence.high[arm]),
-        e_breach=e_value(evidence.log_breach[arm]),
-        e_ok=e_value(evidence.log_ok[arm]),
-        threshold_breach=math.exp(breach),
-        threshold_ok=math.exp(ok),
-        users_needed=int(needed) if math.isfinite(needed) else None,
-        exact=evidence.exact_breach and evidence.exact_ok,
-        method=evidence.method,
-    )

@@ -13,7 +13,7 @@ from bandit.experiment import Experiment
 from bandit.history import DAY, WEEK, History
 from bandit.inference.confidence_sequence import half_width, one_sided_log_e_value, tuning
 from bandit.inference.observed import Observed
-from bandit.inference.shares import arm_share, decision_level, planned_pair_users
+from bandit.inference.shares import arm_shares, planned_pair_users
 from bandit.report.comparisons import Evidence
 from bandit.report.goal import GoalEvidence, wanted_ratio
 
@@ -125,12 +125,12 @@ class _Pair:
         error = float(scores.at(-1).standard_error()[arm])
         if min(p_arm, p_control, n[arm], n[control]) <= 0 or not math.isfinite(error) or error <= 0:
             return None
-        assigned = history.closed.ledger.assigned.sum(axis=0)
+        assigned = history.readable.ledger.assigned.sum(axis=0)
         answered = float((n[arm] + n[control]) / (assigned[arm] + assigned[control]))
         per_user = float(variance[arm]) / p_arm + float(variance[control]) / p_control
         if per_user <= 0:
             return None
-        share, planned = arm_share(experiment), planned_pair_users(experiment)
+        share, planned = float(arm_shares(experiment, history)[arm]), planned_pair_users(experiment)
         return cls(
             t=float(scores.at(-1).t[arm]),
             information=1.0 / error**2,
@@ -139,8 +139,8 @@ class _Pair:
             readable=bool(sequence.readable[-1, arm]),
             control_mean=float(mean[control]),
             share=share,
-            level=decision_level(experiment),
-            rho2=tuning(share, planned),
+            level=share / 2.0,
+            rho2=float(tuning(share, planned)),
         )
 
     def users_until_sign(self, effect: float) -> float | None:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from bandit.best_arm import best_arm
 from bandit.engine import posterior_of
 from bandit.experiment import Experiment
+from bandit.generations import Generation
+from bandit.guardrails import row_name
 from bandit.history import History
 from bandit.inference.welch import sample_of
 from bandit.learning import complete, totals_of
 from bandit.ledger import GOAL
 from bandit.measures import N
-from bandit.report.document import Comparison, Decision, VariantReport
+from bandit.report.document import Comparison, Decision, Suspension, VariantReport
 
 LEVEL = 0.95
 """Level of the credible intervals."""
@@ -36,7 +38,7 @@ def variant_reports(
         decisions: Per treatment.
         unreliable: Why the posterior's numbers may mislead.
     """
-    ledger, closed = history.ledger, history.closed.ledger
+    ledger, closed = history.ledger, history.readable.ledger
     assigned, observed = closed.assigned.sum(axis=0), closed.sums[GOAL].sum(axis=0)
     origin = closed.origins[GOAL] or 0.0
     whole = complete(experiment, assigned, observed, origin)
@@ -46,6 +48,7 @@ def variant_reports(
     best = best_arm(posterior)
     low, high = posterior.quantile((1 - LEVEL) / 2), posterior.quantile((1 + LEVEL) / 2)
     tests = {comparison.variant: comparison.welch for comparison in comparisons}
+    generations = history.generations_of(experiment.n_arms)
     current = history.latest_probabilities if state == "running" else None
     return tuple(
         VariantReport(
@@ -67,9 +70,18 @@ def variant_reports(
             unreliable=tuple(unreliable) if known else (),
             welch=tests.get(variant.key),
             decision=decisions.get(variant.key),
+            suspended=_suspension(experiment, generations[arm]),
+            generation=generations[arm].number,
         )
         for arm, variant in enumerate(experiment.variants)
     )
+
+
+def _suspension(experiment: Experiment, generation: Generation) -> Suspension | None:
+    if generation.ended != "suspended":
+        return None
+    broken = tuple(row_name(experiment, row) for row in generation.broken)
+    return Suspension(generation.reason, broken, generation.last_epoch or 0)
 
 
 def _turned(experiment: Experiment, low: float, high: float, origin: float) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import pytest
 from bandit.arrays import FloatArray
 from bandit.experiment import Experiment
 from bandit.history import History
+from bandit.inference.breaches import breaches
 from bandit.inference.confidence_sequence import one_sided_log_e_value, tuning
 from bandit.inference.exact import log_wealths_above_ratio, log_wealths_below_ratio
 from bandit.inference.guardrails import GuardrailEvidence, guardrail_evidence
@@ -30,9 +31,25 @@ P = np.array([[0.5, 0.5], [0.3, 0.7]])
 Users = list[list[FloatArray]]
 
 
+class Judged:
+    """A certificate, and the evidence that the limit is broken."""
+
+    def __init__(self, certificate: GuardrailEvidence, log_breach: FloatArray) -> None:
+        self.log_breach = log_breach
+        self._certificate = certificate
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever the certificate has)
+        return getattr(self._certificate, name)
+
+
+def once(log_e: FloatArray | float) -> FloatArray:
+    """Return what a mixture with one start makes of an e-value: half of it, and half for the starts to come."""
+    return np.asarray(np.logaddexp(log_e, 0.0) - np.log(2.0))
+
+
 def found(
     rail: dict[str, Any], users: Users, *, assigned: FloatArray | None = None, goal: dict[str, Any] | None = None
-) -> tuple[GuardrailEvidence, History, Experiment]:
+) -> tuple[Judged, History, Experiment]:
     """Return the evidence of two epochs of two arms, the history and the experiment."""
     experiment = make_experiment(guardrails=[rail], goal=goal or {})
     measures = measures_of(experiment)
@@ -47,7 +64,7 @@ def found(
         experiment, history, experiment.guardrails[0], observed, total_scores(observed, experiment.control)
     )
     assert evidence is not None
-    return evidence, history, experiment
+    return Judged(evidence, breaches(experiment, history).log_e[0]), history, experiment
 
 
 def users_of(rng: np.random.Generator, draw: str, rates: tuple[float, float], size: int = 300) -> Users:
@@ -69,9 +86,9 @@ def test_a_largest_rate_is_judged_by_the_mixture_on_all_closed_users() -> None:
 
     evidence, _, _ = found({"metric": "harm", "kind": "binary", "max": 0.1, "tolerance": 0.2}, users)
 
-    assert evidence.log_breach == pytest.approx(log_e_above_limit(n, s, 0.1))
+    assert evidence.log_breach == pytest.approx(once(log_e_above_limit(n, s, 0.1)))
     assert evidence.log_ok == pytest.approx(log_e_below_limit(n, s, 0.12))
-    np.testing.assert_allclose((evidence.low, evidence.high), rate_interval(n, s, SHARE))
+    np.testing.assert_allclose(evidence.interval(), rate_interval(n, s, SHARE))
     assert evidence.level == pytest.approx(s / n)
     assert (evidence.exact_breach, evidence.exact_ok) == (True, True)
 
@@ -82,7 +99,7 @@ def test_a_least_rate_is_judged_from_the_other_side() -> None:
 
     evidence, _, _ = found({"metric": "solved", "kind": "binary", "min": 0.9, "tolerance": 0.1}, users)
 
-    assert evidence.log_breach == pytest.approx(log_e_below_limit(n, s, 0.9))
+    assert evidence.log_breach == pytest.approx(once(log_e_below_limit(n, s, 0.9)))
     assert evidence.log_ok == pytest.approx(log_e_above_limit(n, s, 0.81))
 
 
@@ -93,7 +110,15 @@ def test_harm_in_any_call_is_set_against_all_users_assigned_and_certified_on_tho
 
     evidence, _, _ = found(rail, users, assigned=np.full((2, 2), 500))
 
-    assert evidence.log_breach == pytest.approx(log_e_above_limit(np.full(2, 1000.0), s, 0.05))
+    assert evidence.log_breach == pytest.approx(
+        np.logaddexp.reduce(
+            [
+                log_e_above_limit(np.full(2, 1000.0), s, 0.05) - np.log(2.0),
+                log_e_above_limit(np.full(2, 500.0), np.array([ys.sum() for ys in users[1]]), 0.05) - np.log(6.0),
+                np.full(2, -np.log(3.0)),
+            ]
+        )
+    )
     assert evidence.log_ok == pytest.approx(log_e_below_limit(n, s, 0.05))
     assert evidence.users.tolist() == [600.0, 600.0]
 
@@ -119,7 +144,7 @@ def test_a_mean_is_breached_by_bets_and_certified_by_them_only_with_a_cap(cap: f
 
     sums, measure = history.ledger.sums[1], measures_of(experiment)[1]
     alone = Mean.of(observe(experiment, history, 1))
-    assert evidence.log_breach == pytest.approx(log_mean(log_wealths_above(sums)[:, -1]))
+    assert evidence.log_breach == pytest.approx(once(log_mean(log_wealths_above(sums)[:, -1])))
     if cap is None:
         assert evidence.log_ok == pytest.approx(alone.log_e_below(2.2, SHARE, 5000.0))
     else:
@@ -138,9 +163,9 @@ def test_a_relative_rate_is_judged_by_the_ratio_e_process_in_the_direction_of_th
     fall, _, _ = found({"metric": "harm", "kind": "binary", "max_decrease": 0.2}, users)
 
     observed = observe(experiment, history, 1)
-    assert rise.log_breach == pytest.approx(log_mean(log_wealths_above_ratio(observed, 0, 1.2)[:, -1]))
+    assert rise.log_breach == pytest.approx(once(log_mean(log_wealths_above_ratio(observed, 0, 1.2)[:, -1])))
     assert rise.log_ok == pytest.approx(log_mean(log_wealths_below_ratio(observed, 0, 1.2)[:, -1]))
-    assert fall.log_breach == pytest.approx(log_mean(log_wealths_below_ratio(observed, 0, 0.8)[:, -1]))
+    assert fall.log_breach == pytest.approx(once(log_mean(log_wealths_below_ratio(observed, 0, 0.8)[:, -1])))
     assert fall.log_ok == pytest.approx(log_mean(log_wealths_above_ratio(observed, 0, 0.8)[:, -1]))
 
 
@@ -159,7 +184,8 @@ def test_a_relative_mean_without_bounds_is_judged_by_the_one_sided_confidence_se
     assert evidence.log_ok[1] == pytest.approx(ok)
     fourfold = float(one_sided_log_e_value(-2.0 * z, 4800.0, tuning(SHARE, 10_000.0)))
     assert evidence.log_ok_with(np.full(2, 4.0))[1] == pytest.approx(fourfold)
-    assert evidence.low[1] < both(users)[1].mean() / both(users)[0].mean() - 1.0 < evidence.high[1]
+    low, high = evidence.interval()
+    assert low[1] < both(users)[1].mean() / both(users)[0].mean() - 1.0 < high[1]
     assert not evidence.exact_breach
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from bandit.guardrails import GuardrailVerdict
 from bandit.report.decision import Facts, Situation, decide, decide_all
-from bandit.report.document import GuardrailReport, GuardrailState, GuardrailVerdict
+from bandit.report.document import GuardrailReport, GuardrailState
 
 NOW = Situation(
     metric="resolved",
@@ -18,7 +19,6 @@ NOW = Situation(
     unit="user",
     has_propensities=True,
     fix_first=(),
-    log_threshold=math.log(50.0),
     age_days=14.0,
     min_days=7.0,
     horizon=None,
@@ -31,10 +31,13 @@ NOTHING = Facts(
     control_mean=0.30,
     log_better=0.0,
     log_worse=0.0,
+    log_threshold=math.log(50.0),
     too_small=False,
     gain=0.03,
     recent_gain=0.03,
     guardrails=(),
+    no_response="",
+    suspended=None,
     users_to_decision=2345.0,
     assuming="the present estimate holds",
     share=0.25,
@@ -46,7 +49,9 @@ WORSE = replace(NOTHING, log_worse=math.log(50.0), gain=-0.03, mean=0.27)
 def on_guardrail(
     state: GuardrailVerdict, users_needed: int | None = None, users: int = 100
 ) -> tuple[GuardrailReport, GuardrailState]:
-    found = GuardrailState("B", state, users, 0.02, None, None, 1.0, 1.0, 150.0, 50.0, users_needed, True, "test")
+    found = GuardrailState(
+        "B", state, None, users, 0.02, None, None, 1.0, 1, 1.0, 150.0, 50.0, users_needed, True, "test"
+    )
     rail = GuardrailReport("harmful", "at most 1 %", "rate", False, {"B": users}, {"B": 0.02}, (found,))
     return rail, found
 
@@ -60,6 +65,9 @@ def on_guardrail(
         (replace(NOTHING, too_small=True), NOW, "do_not_deploy", "too_small"),
         (replace(BETTER, too_small=True), NOW, "do_not_deploy", "too_small"),
         (replace(BETTER, guardrails=(on_guardrail("breached"),)), NOW, "do_not_deploy", "guardrail"),
+        (replace(BETTER, no_response="its users rarely answer"), NOW, "do_not_deploy", "guardrail"),
+        (replace(BETTER, suspended="complaints"), NOW, "do_not_deploy", "suspended"),
+        (replace(BETTER, suspended=""), NOW, "do_not_deploy", "suspended"),
         (replace(BETTER, guardrails=(on_guardrail("unknown", 80),)), NOW, "keep_running", "guardrail_unknown"),
         (replace(BETTER, guardrails=(on_guardrail("ok"),)), NOW, "deploy", "better"),
         (replace(WORSE, guardrails=(on_guardrail("unknown"),)), NOW, "do_not_deploy", "worse"),

@@ -38,8 +38,9 @@ def rate(a: float, b: float) -> Any:  # noqa: ANN401 (a function for `lived`)
 
 
 def test_a_rate_is_breached_and_certified_by_the_mixture_computed_by_quadrature() -> None:
-    report = lived([HARMFUL], 2000, {"harmful": rate(0.005, 0.005)})
+    report = lived([HARMFUL], 800, {"harmful": rate(0.005, 0.005)})
     state = state_of(report)
+    assert state.users < 500  # so it has started once, with half of the weight
 
     n, s = state.users, round((state.level or 0.0) * state.users)
     prior = stats.beta(2.0, 50.0)
@@ -50,7 +51,7 @@ def test_a_rate_is_breached_and_certified_by_the_mixture_computed_by_quadrature(
     below = integrate.quad(
         lambda t: mirror.pdf(t) * math.exp(s * math.log(t / 0.02) + (n - s) * math.log((1 - t) / 0.98)), 1e-9, 0.02
     )[0] / mirror.cdf(0.02)
-    assert state.e_breach == pytest.approx(above, rel=1e-6)
+    assert state.e_breach == pytest.approx((above + 1.0) / 2.0, rel=1e-6)
     assert state.e_ok == pytest.approx(below, rel=1e-6)
     assert (state.threshold_breach, state.threshold_ok) == pytest.approx((4 * 2 / (0.8 * 0.05), 2 / (0.8 * 0.05)))
     assert state.exact
@@ -108,12 +109,15 @@ def test_a_quantile_is_a_share_of_calls_and_a_minimum_counts_from_above() -> Non
         "latency_ms": lambda rng, arm: float(2000 if rng.random() < (0.02 if arm == "A" else 0.3) else 800),
         "safe": rate(0.99, 0.8),
     }
-    report = lived(rails, 1500, values)
+    slow, unsafe = (
+        lived(rails[:1], 1500, {"latency_ms": values["latency_ms"]}),
+        lived(rails[1:], 1500, {"safe": values["safe"]}),
+    )
 
-    assert [state_of(report, "A", g).state for g in (0, 1)] == ["ok", "ok"]
-    assert [state_of(report, "B", g).state for g in (0, 1)] == ["breached", "breached"]
-    assert report.guardrails[0].statistic == "share of calls above 1500"
-    assert report.guardrails[1].limit == "at least 90 %"
+    assert [state_of(report, "A").state for report in (slow, unsafe)] == ["ok", "ok"]
+    assert [state_of(report, "B").state for report in (slow, unsafe)] == ["breached", "breached"]
+    assert slow.guardrails[0].statistic == "share of calls above 1500"
+    assert unsafe.guardrails[0].limit == "at least 90 %"
 
 
 def cost(a: float, b: float) -> Any:  # noqa: ANN401
@@ -141,11 +145,11 @@ def test_a_mean_relative_to_control(cap: dict[str, float]) -> None:
     assert (state_of(kept).state, state_of(broken).state) == ("ok", "breached")
     assert [state.variant for state in kept.guardrails[0].states] == ["B"]
     assert state_of(kept).exact == bool(cap)
-    relative, interval = state_of(broken).relative, state_of(broken).interval
+    relative, interval = state_of(kept).relative, state_of(kept).interval
     assert relative is not None
     assert interval is not None
     assert interval[0] < relative < interval[1]
-    assert relative == pytest.approx(1.5, abs=0.1)
+    assert relative == pytest.approx(0.0, abs=0.1)
 
 
 def test_a_rate_relative_to_control_with_a_tolerance() -> None:

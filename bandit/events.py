@@ -1,0 +1,40 @@
+"""What changed in an experiment, when, by whom and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+EventKind = Literal[
+    "started", "paused", "stopped", "suspended", "resumed", "changed", "guardrail", "ramp", "forced", "unforced"
+]
+"""started, paused, stopped: the experiment's life. suspended, resumed, changed: a variant was taken away from users,
+was let in again, got another configuration. guardrail: the state of a variant on a guardrail changed. ramp: another
+share of users is let in. forced, unforced: a user was given a variant by hand, or no longer."""
+
+SYSTEM = "system"
+"""The actor of what the engine does by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change.
+
+    Attributes:
+        kind: What changed.
+        at: When, seconds of the experiment's clock; None: there is none.
+        epoch: Number of the epoch that was current; 0: none yet.
+        actor: Who did it: "system", or a name.
+        variant: Key of the variant that it is about, or None.
+        reason: Why, in words; empty if nobody said.
+        evidence: What it rests on, plain values by name.
+    """
+
+    kind: EventKind
+    at: float | None
+    epoch: int
+    actor: str = SYSTEM
+    variant: str | None = None
+    reason: str = ""
+    evidence: Mapping[str, object] = field(default_factory=dict)
