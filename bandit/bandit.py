@@ -15,7 +15,7 @@ from bandit.crediting import Crediting
 from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
 from bandit.errors import InvalidInput, InvalidReward, NoAssignment, Problem, WrongState
-from bandit.events import Event
+from bandit.events import Event, check_reason
 from bandit.experiment import Experiment, check_id, parse
 from bandit.history import History
 from bandit.ledger import GOAL, Ledger
@@ -23,16 +23,13 @@ from bandit.measures import FAILED, measures_of
 from bandit.oversight import Oversight
 from bandit.ramp import Ramp
 from bandit.report import Report, build_report
-from bandit.rewards import MetricRules, Receipt
+from bandit.rewards import MetricRules, Receipt, Receipts
 from bandit.saved import SavedEpoch, SavedState, State
 from bandit.timeline import NEVER, Timeline
 from bandit.users import Users
 
 OPERATOR = "operator"
 """Who acts where nobody is named."""
-
-LONGEST_REASON = 2000
-"""Characters of a reason."""
 
 
 class Bandit:
@@ -78,14 +75,13 @@ class Bandit:
             self.users, self.measures, self.origins, watch.slots, watch.moved,
             first_is_final=experiment.window_seconds is None,
         )  # fmt: skip
-        self.rules = MetricRules(experiment)
+        self.rules = MetricRules(experiment, counts_failures=self.crediting.counts(FAILED))
         self.forced: dict[str, int] = {}
 
         salt = experiment.key if experiment.salt is None else experiment.salt
         self._point = UnitHash("arm", salt)
         self._enrol = UnitHash("enrol", salt)
-        self._goal = experiment.goal.metric
-        self._all_accepted: dict[tuple[str, ...], Receipt] = {}
+        self._receipts = Receipts()
         self._window = experiment.window_seconds  # None: each user's first value is final ("request")
         self._make_answers()
         self._now = -NEVER
@@ -148,7 +144,11 @@ class Bandit:
             NoAssignment: `choose` would enrol this user now; it has to come first.
             In each case nothing of the call was stored.
         """
-        calls = self._calls(user_id, metrics, request_id, failed)
+        if user_id.__class__ is not str or user_id not in self.users.cells:
+            check_id(user_id, "user_id")  # known users have passed it
+        if request_id is not None:
+            check_id(request_id, "request_id")
+        calls = self.rules.calls(metrics, failed)
         served = None if variant is None else self.experiment.arm(variant)
         if request_id is not None:
             self.crediting.refuse_conflicts(user_id, calls, request_id, replace=replace)
@@ -168,7 +168,7 @@ class Bandit:
             self._renew(now)  # harm does not wait for the next epoch
         if self._window is None and cell is not None and cell.epoch.ended_at is not None:
             self.timeline.close(now)  # this may have been the value that the epoch waited for
-        return self._receipt(became)
+        return self._receipts.of(became)
 
     @classmethod
     def restored(cls, experiment: Experiment, saved: SavedState, clock: Callable[[], float] | None = None) -> Bandit:
@@ -206,7 +206,7 @@ class Bandit:
         Raises:
             WrongState: The experiment is stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         if self.state == "stopped":
             raise WrongState(f"experiment '{self.experiment.key}' is stopped; a stopped experiment stays stopped")
         if self.state != "running":
@@ -227,7 +227,7 @@ class Bandit:
         Raises:
             WrongState: The experiment is a draft or stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         if self.state in ("draft", "stopped"):
             raise WrongState(f"experiment '{self.experiment.key}' is {self.state}; only a running one can pause")
         if self.state == "running":
@@ -248,14 +248,15 @@ class Bandit:
         Raises:
             UnknownVariant: `serve` is no variant.
         """
-        _check_reason(reason)
+        check_reason(reason)
         arm = self.experiment.control if serve is None else self.experiment.arm(serve)
         if self.state == "stopped":
             return
         was_running = self.state == "running"
         self.state, self.serve, self.timeline.frozen = "stopped", arm, now
+        at = self._time()
         if was_running:
-            self.timeline.end(self._time())
+            self.timeline.end(at)
         self.oversight.note("stopped", reason, actor, self.experiment.arms[arm], {"now": now})
 
     def suspend(self, variant: str, *, reason: str = "", actor: str = OPERATOR) -> None:
@@ -272,7 +273,7 @@ class Bandit:
             UnknownVariant: There is none.
             WrongState: It is control, or the experiment is stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         arm = self._treatment(variant, "suspended")
         if not self.timeline.suspended[arm]:
             now = self._time()
@@ -294,7 +295,7 @@ class Bandit:
             UnknownVariant: There is none.
             WrongState: It is control, or the experiment is stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         arm = self._treatment(variant, "resumed")
         if self.timeline.suspended[arm]:
             now = self._time()
@@ -319,7 +320,7 @@ class Bandit:
             InvalidExperiment: The configuration is no table of JSON values, or too large.
             WrongState: It is control, or the experiment is stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         arm = self._treatment(variant, "changed")
         document = self.experiment.to_dict()
         document["variants"][arm]["config"] = config
@@ -346,7 +347,7 @@ class Bandit:
             InvalidInput: It is no share.
             WrongState: The experiment is stopped.
         """
-        _check_reason(reason)
+        check_reason(reason)
         self._refuse_if_stopped("has no exposure")
         if exposure is not None and not (type(exposure) in (int, float) and 0.0 <= exposure <= 1.0):
             raise InvalidInput([Problem("exposure", f"received {exposure!r}, allowed: a number from 0 to 1, or none")])
@@ -364,19 +365,21 @@ class Bandit:
             InvalidId: The id is not of the allowed form.
             UnknownVariant: There is none.
         """
-        _check_reason(reason)
+        check_reason(reason)
         check_id(user_id, "user_id")
         arm = self.experiment.arm(variant)
         if self.forced.get(user_id) != arm:
             self.forced[user_id] = arm
+            self._time()
             self.oversight.note("forced", reason, actor, variant, {"user_id": user_id})
 
     def release(self, user_id: str, *, reason: str = "", actor: str = OPERATOR) -> None:
         """Take back `force`: the ordinary rules hold for the user again. Repeated calls change nothing."""
-        _check_reason(reason)
+        check_reason(reason)
         check_id(user_id, "user_id")
         arm = self.forced.pop(user_id, None)
         if arm is not None:
+            self._time()
             self.oversight.note("unforced", reason, actor, self.experiment.arms[arm], {"user_id": user_id})
 
     def tick(self) -> None:
@@ -555,38 +558,6 @@ class Bandit:
             return True
         return self._window is not None and self.clock is not None and now > self.users.since[user_id] + self._window
 
-    def _calls(
-        self, user_id: str, metrics: Mapping[str, object] | float, request_id: str | None, failed: bool | None
-    ) -> dict[str, float]:
-        """Return the checked values by metric name; a report on failure is a value of "failed"."""
-        if user_id.__class__ is not str or user_id not in self.users.cells:
-            check_id(user_id, "user_id")  # known users have passed it
-        if request_id is not None:
-            check_id(request_id, "request_id")
-        if metrics.__class__ is not dict and not isinstance(metrics, Mapping):
-            metrics = {self._goal: metrics}
-        if failed not in (None, True, False):
-            raise InvalidReward([Problem("failed", f"received {failed!r}, allowed: True, False or None")])
-        values = self.rules.check(metrics)
-        if failed or (failed is False and self.crediting.counts(FAILED)):
-            values[FAILED] = float(failed)
-        if not values:
-            raise InvalidReward([Problem("metrics", "received none, allowed: at least one, or `failed`")])
-        return values
-
-    def _receipt(self, became: Mapping[str, str]) -> Receipt:
-        if not any(became.values()):  # the usual receipt is made once
-            names = tuple(became)
-            if names not in self._all_accepted:
-                self._all_accepted[names] = Receipt(accepted=names)
-            return self._all_accepted[names]
-
-        def those(what: str) -> tuple[str, ...]:
-            return tuple(name for name, result in became.items() if result == what)
-
-        ignored = {name: result for name, result in became.items() if result not in ("", "duplicate", "late")}
-        return Receipt(those(""), those("duplicate"), those("late"), ignored)
-
     # Epochs
 
     def _renew(self, now: float) -> None:
@@ -618,10 +589,3 @@ class Bandit:
             self._now = max(self._now, float(self.clock()))
             return self._now
         return 0.0
-
-
-def _check_reason(reason: str) -> None:
-    if not isinstance(reason, str) or len(reason) > LONGEST_REASON or not reason.isprintable():
-        shown = reason if not isinstance(reason, str) else f"text of {len(reason)} characters"
-        message = f"received {shown!r}, allowed: one line of text of at most {LONGEST_REASON} characters"
-        raise InvalidInput([Problem("reason", message)])

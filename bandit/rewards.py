@@ -31,6 +31,27 @@ class Receipt:
     ignored: Mapping[str, str] = field(default_factory=dict)
 
 
+class Receipts:
+    """Makes receipts; the usual one, with every metric accepted, once."""
+
+    def __init__(self) -> None:
+        self._all_accepted: dict[tuple[str, ...], Receipt] = {}
+
+    def of(self, became: Mapping[str, str]) -> Receipt:
+        """Return the receipt, given what became of each metric: "" if it counted, else the reason."""
+        if not any(became.values()):
+            names = tuple(became)
+            if names not in self._all_accepted:
+                self._all_accepted[names] = Receipt(accepted=names)
+            return self._all_accepted[names]
+
+        def those(what: str) -> tuple[str, ...]:
+            return tuple(name for name, result in became.items() if result == what)
+
+        ignored = {name: result for name, result in became.items() if result not in ("", "duplicate", "late")}
+        return Receipt(those(""), those("duplicate"), those("late"), ignored)
+
+
 RETURNED = "returned"
 """Why a value counts for guardrails alone: its user came back in a later window."""
 
@@ -63,9 +84,12 @@ class MetricRules:
 
     Args:
         experiment: Declares goal and guardrails.
+        counts_failures: Whether "did not fail" is a value that counts somewhere.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, *, counts_failures: bool = False) -> None:
+        self._goal = experiment.goal.metric
+        self._counts_failures = counts_failures
         self._bounds: dict[str, tuple[float, float] | None] = {}  # None: binary
         for metric, kind in metric_kinds(experiment).items():
             low, high = metric_bounds(experiment, metric)
@@ -75,6 +99,27 @@ class MetricRules:
     def names(self) -> tuple[str, ...]:
         """Metrics that a reward may name."""
         return tuple(self._bounds)
+
+    def calls(self, metrics: Mapping[str, object] | float, failed: bool | None) -> dict[str, float]:
+        """Return the values of a reward by metric; a report on failure is a value of "failed".
+
+        Args:
+            metrics: Value per metric; a bare number is the goal's.
+            failed: Whether the call failed, or None.
+
+        Raises:
+            InvalidReward: With every fault, or if there is nothing in it.
+        """
+        if metrics.__class__ is not dict and not isinstance(metrics, Mapping):
+            metrics = {self._goal: metrics}
+        if failed not in (None, True, False):
+            raise InvalidReward([Problem("failed", f"received {failed!r}, allowed: True, False or None")])
+        values = self.check(metrics)
+        if failed or (failed is False and self._counts_failures):
+            values[FAILED] = float(failed)
+        if not values:
+            raise InvalidReward([Problem("metrics", "received none, allowed: at least one, or `failed`")])
+        return values
 
     def check(self, metrics: Mapping[str, object]) -> dict[str, float]:
         """Return the values as floats.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 
 from bandit import Report
+from bandit.events import EventKind
 
 State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["draft", "running", "paused", "stopped"]})]
 Time = Annotated[str | None, msgspec.Meta(description="RFC 3339 in UTC; null: has not happened")]
@@ -20,6 +21,49 @@ class CurrentAllocation(msgspec.Struct, kw_only=True):
     probabilities: Annotated[dict[str, float], msgspec.Meta(description="by variant")]
 
 
+class Suspended(msgspec.Struct, kw_only=True):
+    """A variant is kept away from users."""
+
+    reason: str
+    since_epoch: Annotated[int, msgspec.Meta(description="the first epoch without it")]
+
+
+class GuardrailOfVariant(msgspec.Struct, kw_only=True):
+    """What a guardrail says of a variant."""
+
+    metric: str
+    limit: str
+    state: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["ok", "unknown", "breached"]})]
+    since: Time
+
+
+class VariantState(msgspec.Struct, kw_only=True):
+    """Whether a variant may get users."""
+
+    variant: str
+    suspended: Annotated[Suspended | None, msgspec.Meta(description="null: it gets users")]
+    generation: Annotated[
+        int, msgspec.Meta(description="0: present at the start; j: the j-th later beginning of any variant")
+    ]
+    guardrails: list[GuardrailOfVariant]
+
+
+class VariantAnswer(VariantState, kw_only=True):
+    """A variant of an experiment after it was suspended or resumed."""
+
+    experiment: str
+
+
+class RampState(msgspec.Struct, kw_only=True):
+    """Where an experiment is on its ramp."""
+
+    steps: Annotated[list[float], msgspec.Meta(description="shares of users, as declared")]
+    step: Annotated[int, msgspec.Meta(description="index of the present step, from 0")]
+    since: Time
+    by_hand: Annotated[float | None, msgspec.Meta(description="share that was set by hand instead; null: none")]
+    held: Annotated[str | None, msgspec.Meta(description="why the next step is not taken; null: there is none")]
+
+
 class ExperimentAnswer(msgspec.Struct, kw_only=True):
     """An experiment with its live state."""
 
@@ -30,6 +74,9 @@ class ExperimentAnswer(msgspec.Struct, kw_only=True):
     state: State
     serve: Annotated[str | None, msgspec.Meta(description="what everybody gets after a stop; null before")]
     allocation: Annotated[CurrentAllocation | None, msgspec.Meta(description="null unless it is running")]
+    exposure: Annotated[float, msgspec.Meta(description="share of users that is let in now")]
+    ramp: Annotated[RampState | None, msgspec.Meta(description="null without a ramp")]
+    variants: list[VariantState]
     users: int
     epochs: int
     closed_epochs: int
@@ -73,6 +120,9 @@ class UserAssignment(msgspec.Struct, kw_only=True):
     propensity: float
     probabilities: Annotated[dict[str, float], msgspec.Meta(description="by variant, in that epoch")]
     at: Time
+    moved_at: Annotated[
+        Time, msgspec.Meta(description="when the user first got control instead, because the variant was suspended")
+    ]
 
 
 class UserOutcome(msgspec.Struct, kw_only=True):
@@ -95,7 +145,10 @@ class UserReward(msgspec.Struct, kw_only=True):
     at: Time
     epoch: int | None
     variant: Annotated[str | None, msgspec.Meta(description="whom it was credited to; null: nobody")]
-    reason: Annotated[str | None, msgspec.Meta(description="why it was credited to nobody; null: it was credited")]
+    reason: Annotated[
+        str | None,
+        msgspec.Meta(description="why it was credited to nobody; null: it was credited; returned: to guardrails alone"),
+    ]
 
 
 class UserAnswer(msgspec.Struct, kw_only=True):
@@ -106,10 +159,32 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     state: State
     point: Annotated[float, msgspec.Meta(description="in [0, 1), compared with the variants' intervals")]
     enrolled: Annotated[bool, msgspec.Meta(description="whether the user belongs to the exposure")]
+    forced: Annotated[str | None, msgspec.Meta(description="variant that was given by hand; null: none")]
     assignment: UserAssignment | None
     why: str
     outcomes: list[UserOutcome]
     rewards: list[UserReward]
+
+
+class HappenedEvent(msgspec.Struct, kw_only=True):
+    """One change."""
+
+    number: Annotated[int, msgspec.Meta(description="from 1 in the order of events, without gaps; it never changes")]
+    at: Time
+    kind: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["allocation", *get_args(EventKind)]})]
+    actor: Annotated[str, msgspec.Meta(description="api: over HTTP; server: at its start; system: the engine")]
+    variant: Annotated[str | None, msgspec.Meta(description="which it is about; null: the experiment")]
+    epoch: Annotated[int, msgspec.Meta(description="the one that was current, for an allocation the one that began")]
+    reason: str
+    evidence: Annotated[dict[str, Any], msgspec.Meta(description="what it rests on, by name")]
+
+
+class EventsAnswer(msgspec.Struct, kw_only=True):
+    """What changed, in order."""
+
+    experiment: str
+    events: list[HappenedEvent]
+    next: Annotated[int, msgspec.Meta(description="`after` of the next call: nothing is left out and nothing repeated")]
 
 
 class ReadyAnswer(msgspec.Struct, kw_only=True):
@@ -123,6 +198,8 @@ class ReadyAnswer(msgspec.Struct, kw_only=True):
 
 ALL: tuple[type, ...] = (
     ExperimentAnswer,
+    VariantAnswer,
+    EventsAnswer,
     DryRunAnswer,
     ExperimentsAnswer,
     UserAnswer,

@@ -35,6 +35,8 @@ CHOOSE = """The variant to serve, the same at every call. `reason` says how it c
 
 - `new`: drawn now, with probability `propensity`.
 - `sticky`: drawn at an earlier call.
+- `moved`: control, for good: the user's variant was suspended after it was drawn, or another version of it.
+- `forced`: given to this user by hand.
 - `not_enrolled`: control, not counted: the user is outside the exposure, or has no variant and the experiment is not
   running.
 - `stopped`: what everybody gets after the end.
@@ -45,12 +47,14 @@ REWARD = """Values count once per (experiment, request_id, metric), so a call ca
 `failed: true` is the worst value of a binary goal and above every limit on a quantile; it voids the other metrics of
 the call.
 
-Each metric is in one of `accepted`, `duplicate` (came before), `late` (after the user's window) and `ignored`, which
-says why a value counts for nobody; sending it again cannot change that:
+Each metric is in one of `accepted`, `duplicate` (came before), `late` (after the user's window; `accepted` if a
+guardrail still reads it) and `ignored`, which says why a value counts for nobody; sending it again cannot change that:
 
 - `draft`, `paused`: the user has no variant, and the experiment is not running.
 - `stopped`: the experiment is over.
 - `not_enrolled`: the user is outside the exposure.
+- `moved`: the user's variant was suspended, and the user gets control.
+- `forced`: the user was given a variant by hand.
 - `other_variant`: `variant` is not the user's.
 - `failed`: void, because the call failed.
 - `unused`: a failure that no measure of this experiment feels."""

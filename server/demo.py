@@ -18,7 +18,7 @@ from bandit import parse_toml
 RESOLVED = {"A": 0.30, "B": 0.38, "C": 0.24}
 """Share of users whose issue is resolved, by variant."""
 
-LATENCY_MS = {"A": (900.0, 250.0), "B": (1050.0, 300.0), "C": (700.0, 200.0)}
+LATENCY_MS = {"A": (900.0, 250.0), "B": (1050.0, 200.0), "C": (700.0, 200.0)}
 """Mean and standard deviation of the latency."""
 
 USERS_PER_SECOND = 100.0

@@ -22,7 +22,7 @@ _REF = "#/components/schemas/{name}"
 _SAYS = {
     400: "The body is not JSON",
     403: "Foreign Host or Origin",
-    404: "No such experiment",
+    404: "No such experiment, or no such variant",
     409: "In conflict with what is stored",
     413: "The body is too large",
     415: "The body is not declared as JSON",

@@ -12,6 +12,10 @@ class UnknownExperiment(BanditError):
         super().__init__(f"no experiment has the key {key[:200]!r}; GET /experiments lists them")
 
 
+class NoSuchVariant(BanditError):
+    """A path names a variant that the experiment does not have."""
+
+
 class ExperimentExists(BanditError):
     """An experiment with this key is stored already."""
 

@@ -39,9 +39,15 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
         }
     },
     "StopRequest": {"demo": {"summary": "Everybody gets B afterwards", "value": {"serve": "B", "now": False}}},
+    "ReasonRequest": {"demo": {"summary": "Why, for the events", "value": {"reason": "complaints about the answers"}}},
+    "ForceRequest": {"demo": {"summary": "Try B out", "value": {"variant": "B", "reason": "acceptance test"}}},
+    "PatchRequest": {
+        "demo": {"summary": "Let half of the users in", "value": {"exposure": 0.5, "reason": "slow models today"}},
+    },
 }
 """By the schema of a body: named examples, the first one shown first."""
 
 KEY: dict[str, Any] = {"demo": {"value": DEMO}}
+VARIANT: dict[str, Any] = {"demo": {"value": "B"}}
 USER: dict[str, Any] = {"demo": {"value": "user-1"}}
 """Examples of path parameters."""

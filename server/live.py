@@ -13,6 +13,9 @@ from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
 from bandit.measures import FAILED, N
 from bandit.outcomes import Outcome
+from bandit.rewards import RETURNED
+from bandit.users import Visit
+from server.constraints import Constraints
 from server.store import Changes, Store, Stored
 
 
@@ -76,6 +79,7 @@ class Live:
         self.bandit = Bandit.restored(stored.experiment, stored.saved, clock=self.clock)
         self.bandit.timeline.outcomes_of = self._outcomes_of
         self.quiet_until = 0.0  # a tick that found nothing to do is not repeated before
+        self._constraints = Constraints.of(self.bandit)
         self._mark()
         self.forget()
 
@@ -92,13 +96,20 @@ class Live:
         held, epochs = self.bandit.users, self.bandit.epochs
         for user in users:
             row = self.store.assignment(self.id, user)
-            if row is not None:
-                epoch, arm, held.since[user] = row
-                held.cells[user] = epochs[epoch - 1].cells[arm]
+            if row is None:
+                continue
+            epoch, arm, held.since[user], moved = row
+            held.cells[user] = epochs[epoch - 1].cells[arm]
+            if moved is not None:
+                held.moved[user] = moved
+                self._were_moved.add(user)
         for user in rewarded:
             for measure, outcome in self.store.outcomes(self.id, user):
                 held.outcomes[measure][user] = outcome
                 self._loaded[measure, user] = outcome
+            for measure, visit in self.store.visits(self.id, user):
+                held.visits[measure][user] = visit
+                self._visits[measure, user] = visit
         for request in requests:
             for metric, recorded in self.store.recorded(self.id, request):
                 held.recorded[request, metric] = recorded
@@ -107,6 +118,8 @@ class Live:
         """Let go of the users at hand."""
         self.bandit.users.forget()
         self._loaded: dict[tuple[int, str], Outcome] = {}
+        self._visits: dict[tuple[int, str], Visit] = {}
+        self._were_moved: set[str] = set()
         self._new: list[str] = []
         self._rewarded: dict[str, None] = {}
         self._rows: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = []
@@ -145,22 +158,22 @@ class Live:
             new = recorded.get(key)
             if new is None or new is old:
                 continue
-            credited = _place(cell) if new.reason is None and cell is not None else (None, None)
+            credited = _place(cell) if new.reason in (None, RETURNED) and cell is not None else (None, None)
             self._rows.append(
                 (*key, new.revision, new.user_id, new.value, self.clock.latest, *credited, new.reason, new.firsts)
             )
         self._rewarded[what.user_id] = None
         return receipt
 
-    def start(self) -> None:
+    def start(self, *, reason: str = "", actor: str) -> None:
         """Start, noting the first time."""
-        self.bandit.start()
+        self.bandit.start(reason=reason, actor=actor)
         if self.started_at is None:
             self.started_at = self.clock()
 
-    def stop(self, serve: str | None, *, now: bool) -> None:
+    def stop(self, serve: str | None, *, now: bool, reason: str = "", actor: str) -> None:
         """Stop, noting the time."""
-        self.bandit.stop(serve, now=now)
+        self.bandit.stop(serve, now=now, reason=reason, actor=actor)
         if self.stopped_at is None:
             self.stopped_at = self.clock()
 
@@ -182,12 +195,17 @@ class Live:
             )
             if (epoch.ended_at, epoch.closed_at) != seen
         ]
-        if not (self._new or self._rows or new_epochs or times or self._row() != self._seen_row):
+        moved = bandit.users.moved.keys() - self._were_moved
+        # Whatever else constrains the arms changes with an event or an epoch.
+        new_events = bandit.events[self._constraints.n_events :]
+        if not (self._new or self._rows or moved or new_epochs or times or new_events or self._row() != self._seen_row):
             return None
         changes = Changes(
-            bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins,
-            self.started_at, self.stopped_at, rewards=self._rows, epoch_times=times,
-            new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
+            bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins, bandit.ramp,
+            self.started_at, self.stopped_at, self._constraints,
+            Constraints.of(bandit) if new_events else self._constraints,
+            new_events, rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
+            moved=[(bandit.users.moved[user], user) for user in moved],
         )  # fmt: skip
         self._collect_users(changes)
         return changes
@@ -205,8 +223,10 @@ class Live:
             cell = users.cells[user]
             counted[cell] = None
             changes.assignments.append((user, *_place(cell), users.since[user]))
+        counted |= {users.cells[user]: None for _, user in changes.moved}
         changes.cells = [(*_place(cell), cell.assigned, cell.moved) for cell in counted]
         summed: dict[tuple[Cell, int], None] = {}
+        came_back: dict[tuple[Cell, int], None] = {}
         for user in self._rewarded:
             for measure, outcomes in enumerate(users.outcomes):
                 outcome = outcomes.get(user)
@@ -215,9 +235,21 @@ class Live:
                     calls = (1, outcome, outcome) if isinstance(outcome, float) else outcome
                     changes.outcomes.append((user, measure, *calls))
                     summed[users.cells[user], measure] = None
+            for measure, visits in enumerate(users.visits):
+                visit = visits.get(user)
+                if visit is not None and visit is not self._visits.get((measure, user)):
+                    calls = (1, visit.outcome, visit.outcome) if isinstance(visit.outcome, float) else visit.outcome
+                    changes.visits.append((user, measure, visit.number, visit.place, *calls))
+                    came_back[users.cells[user], measure] = None
         for cell in self._settled():
             summed |= {(cell, measure): None for measure, row in enumerate(cell.sums) if row[N]}
         changes.sums = [(*_place(cell), measure, cell.sums[measure]) for cell, measure in summed]
+        changes.returning = [
+            (*_place(cell), measure, window, row)
+            for cell, measure in came_back
+            for (slot, window), row in cell.returning.items()
+            if slot == measure
+        ]
 
     def _settled(self) -> list[Cell]:
         """Return the cells of the epochs that closed since `_mark`: the engine has summed them afresh."""
@@ -228,14 +260,17 @@ class Live:
 
     def _row(self) -> tuple[object, ...]:
         bandit = self.bandit
-        return bandit.state, bandit.serve, bandit.truncated, tuple(bandit.origins), self.started_at, self.stopped_at
+        times = self.started_at, self.stopped_at
+        return bandit.state, bandit.serve, bandit.truncated, tuple(bandit.origins), bandit.ramp, *times
 
     def _mark(self) -> None:
-        """Remember what is stored, to see later what is not. Closed epochs do not change any more."""
+        """Remember what is stored, to see later what is not. The times of closed epochs do not change any more."""
         self._n_epochs = len(self.bandit.epochs)
         self._first_open = self.bandit.closed_epochs
         self._times = [(epoch.ended_at, epoch.closed_at) for epoch in self.bandit.epochs[self._first_open :]]
         self._seen_row = self._row()
+        if self._constraints.n_events != len(self.bandit.events):
+            self._constraints = Constraints.of(self.bandit)
 
 
 def _place(cell: Cell) -> tuple[int, int]:

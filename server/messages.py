@@ -43,7 +43,10 @@ class ChooseAnswer(msgspec.Struct, kw_only=True):
     ]
     epoch: int | None
     reason: Annotated[
-        str, msgspec.Meta(extra_json_schema={"enum": ["new", "sticky", "not_enrolled", "stopped", "fallback"]})
+        str,
+        msgspec.Meta(
+            extra_json_schema={"enum": ["new", "sticky", "moved", "forced", "not_enrolled", "stopped", "fallback"]}
+        ),
     ]
 
 
@@ -66,7 +69,19 @@ class RewardRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 Ignored = Annotated[
     str,
     msgspec.Meta(
-        extra_json_schema={"enum": ["draft", "paused", "stopped", "not_enrolled", "other_variant", "failed", "unused"]}
+        extra_json_schema={
+            "enum": [
+                "draft",
+                "paused",
+                "stopped",
+                "not_enrolled",
+                "moved",
+                "forced",
+                "other_variant",
+                "failed",
+                "unused",
+            ]
+        }
     ),
 ]
 
@@ -76,8 +91,22 @@ class RewardAnswer(msgspec.Struct, kw_only=True):
 
     accepted: Annotated[list[str], msgspec.Meta(description="stored and counted")]
     duplicate: Annotated[list[str], msgspec.Meta(description="came before; nothing changed")]
-    late: Annotated[list[str], msgspec.Meta(description="after the user's window; stored, not learned")]
+    late: Annotated[
+        list[str],
+        msgspec.Meta(
+            description="after the user's window; stored, not learned. What a guardrail still reads is accepted"
+        ),
+    ]
     ignored: Annotated[dict[str, Ignored], msgspec.Meta(description="stored, counted for nobody: reason by metric")]
+
+
+Reason = Annotated[str, msgspec.Meta(description="why, for the events: one line of at most 2,000 characters")]
+
+
+class ReasonRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Why something is changed."""
+
+    reason: Reason = ""
 
 
 class StopRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -85,10 +114,35 @@ class StopRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     serve: Annotated[str | None, msgspec.Meta(description="variant for everybody afterwards; default control")] = None
     now: Annotated[bool, msgspec.Meta(description="at once, instead of when each known user's window closes")] = False
+    reason: Reason = ""
 
 
-class EmptyRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Nothing to say."""
+class ForceRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which variant a user is given by hand."""
+
+    variant: Annotated[str, msgspec.Meta(description="any variant, a suspended one too")]
+    reason: Reason = ""
+
+
+class ForceAnswer(msgspec.Struct, kw_only=True):
+    """Which variant a user is given by hand."""
+
+    experiment: str
+    user_id: str
+    variant: Annotated[str | None, msgspec.Meta(description="null: none, the ordinary rules hold")]
+
+
+class PatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What may change while an experiment runs."""
+
+    exposure: Annotated[
+        float | None,
+        msgspec.Meta(
+            description="share of users that is let in, from 0 to 1; it holds until the next change. null: the ramp "
+            "goes on from its step, or else the declared share holds again. Who is in stays in"
+        ),
+    ]
+    reason: Reason = ""
 
 
 class MoveAnswer(msgspec.Struct, kw_only=True):
@@ -105,8 +159,12 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     ChooseAnswer,
     RewardRequest,
     RewardAnswer,
+    ReasonRequest,
     StopRequest,
     MoveAnswer,
+    ForceRequest,
+    ForceAnswer,
+    PatchRequest,
 )
 
 _T = TypeVar("_T", bound=msgspec.Struct)

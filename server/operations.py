@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bandit import Assignment, Bandit, Experiment, InvalidInput, Problem, Receipt, UnknownVariant
-from server.errors import ExperimentExists, UnknownExperiment
+from server.errors import ExperimentExists, NoSuchVariant, UnknownExperiment
 from server.live import Live, Reward
+from server.states import variant_state
 from server.store import Store
+
+API = "api"
+"""Who acts over HTTP."""
+
+SERVER = "server"
+"""Who starts the experiments that were named at the start of the server."""
 
 
 class Desk(Protocol):
@@ -119,7 +126,7 @@ class Seed:
         live = desk.live(self.key)
         if live is None:
             Create(self.experiment).run(desk)
-            _existing(desk, self.key).start()
+            _existing(desk, self.key).start(actor=SERVER)
             return f"experiment '{self.key}' created and started"
         stored, state = live.bandit.experiment, live.bandit.state
         same = self.declared
@@ -131,7 +138,7 @@ class Seed:
                 f"({state}); give the new one another key"
             )
         if state == "draft":
-            live.start()
+            live.start(actor=SERVER)
             return f"experiment '{self.key}' was stored as a draft and is started now"
         return f"experiment '{self.key}' goes on ({state})"
 
@@ -144,6 +151,7 @@ class Move:
     action: str
     serve: str | None = None
     now: bool = False
+    reason: str = ""
     user_id: None = None
 
     def run(self, desk: Desk) -> tuple[str, str | None]:
@@ -151,15 +159,70 @@ class Move:
         live = _existing(desk, self.key)
         if self.action == "stop":
             try:
-                live.stop(self.serve, now=self.now)
+                live.stop(self.serve, now=self.now, reason=self.reason, actor=API)
             except UnknownVariant as error:  # under the name that the field has in the request
                 raise InvalidInput([Problem("serve", problem.message) for problem in error.problems]) from error
         elif self.action == "start":
-            live.start()
+            live.start(reason=self.reason, actor=API)
         else:
-            live.bandit.pause()
+            live.bandit.pause(reason=self.reason, actor=API)
         bandit = live.bandit
         return bandit.state, bandit.experiment.arms[bandit.serve] if bandit.state == "stopped" else None
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Suspend or resume a variant."""
+
+    key: str
+    variant: str
+    on: bool
+    reason: str = ""
+    user_id: None = None
+
+    def run(self, desk: Desk) -> dict[str, object]:
+        """Return the variant as it is then."""
+        bandit = _existing(desk, self.key).bandit
+        try:
+            arm = bandit.experiment.arm(self.variant)
+        except UnknownVariant as error:  # it is a part of the path
+            raise NoSuchVariant(error.problems[0].message) from error
+        change = bandit.resume if self.on else bandit.suspend
+        change(self.variant, reason=self.reason, actor=API)
+        return {"experiment": self.key, **variant_state(bandit, arm)}
+
+
+@dataclass(frozen=True, slots=True)
+class Force:
+    """Give a user a variant by hand, or take that back."""
+
+    key: str
+    user: str
+    variant: str | None
+    reason: str = ""
+    user_id: None = None  # what is stored of the user does not matter
+
+    def run(self, desk: Desk) -> None:
+        """Do it."""
+        bandit = _existing(desk, self.key).bandit
+        if self.variant is None:
+            bandit.release(self.user, reason=self.reason, actor=API)
+        else:
+            bandit.force(self.user, self.variant, reason=self.reason, actor=API)
+
+
+@dataclass(frozen=True, slots=True)
+class Expose:
+    """Let another share of users in; None: what the declaration says."""
+
+    key: str
+    exposure: float | None
+    reason: str = ""
+    user_id: None = None
+
+    def run(self, desk: Desk) -> None:
+        """Do it."""
+        _existing(desk, self.key).bandit.set_exposure(self.exposure, reason=self.reason, actor=API)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 
 from bandit import BanditError, ConflictingReward, InvalidInput, NoAssignment, Problem, WrongState
-from server.errors import ExperimentExists, StoreUnavailable, UnknownExperiment
+from server.errors import ExperimentExists, NoSuchVariant, StoreUnavailable, UnknownExperiment
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers, body."""
@@ -26,6 +26,7 @@ class Refused(BanditError):
 
 _TABLE: tuple[tuple[type[BanditError], int, str, str], ...] = (
     (UnknownExperiment, 404, "unknown-experiment", "No such experiment"),
+    (NoSuchVariant, 404, "unknown-variant", "No such variant"),
     (ExperimentExists, 409, "experiment-exists", "The experiment exists"),
     (ConflictingReward, 409, "conflicting-reward", "The request id was used with another value or user"),
     (NoAssignment, 409, "no-assignment", "The user has no variant yet"),

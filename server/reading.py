@@ -10,7 +10,6 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bandit.ids import check_id
 from bandit.outcomes import outcome_value
 from server.errors import StoreUnavailable, UnknownExperiment, Unreadable
 from server.schema import connect_read_only
+from server.states import by_arm, events, moment, ramp_state, variant_state
 from server.store import Stored, load
 
 _MOST_ROWS = 1_000
@@ -57,7 +57,10 @@ def description(path: Path, key: str) -> dict[str, Any]:
         "state": bandit.state,
         "serve": stored.experiment.arms[bandit.serve] if bandit.state == "stopped" else None,
         "allocation": current
-        and {"epoch": current.epoch, "probabilities": _by_arm(stored.experiment, current.probabilities)},
+        and {"epoch": current.epoch, "probabilities": by_arm(stored.experiment, current.probabilities)},
+        "exposure": bandit.exposure,
+        "ramp": ramp_state(bandit),
+        "variants": [variant_state(bandit, arm) for arm in range(stored.experiment.n_arms)],
         "users": sum(epoch.assigned for epoch in bandit.epochs),
         "epochs": len(bandit.epochs),
         "closed_epochs": bandit.closed_epochs,
@@ -88,6 +91,24 @@ def report(path: Path, key: str) -> Report:
     return bandit.report()
 
 
+def happened(path: Path, key: str, after: int, limit: int) -> dict[str, Any]:
+    """Return what changed in an experiment, in order.
+
+    Args:
+        path: The store.
+        key: The experiment.
+        after: Number of the last event that is known already; 0: none.
+        limit: Most that are returned.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+    """
+    with _snapshot(path) as db:
+        _, bandit = _stored(db, key)
+    found = events(bandit, after, limit)
+    return {"experiment": key, "events": found, "next": found[-1]["number"] if found else after}
+
+
 def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
     """Return why a user got their variant, and what was stored of them.
 
@@ -104,7 +125,8 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
     with _snapshot(path) as db:
         stored, bandit = _stored(db, key)
         assignment = db.execute(
-            "SELECT epoch, arm, at FROM assignments WHERE experiment = ? AND user_id = ?", (stored.id, user_id)
+            "SELECT epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id = ?",
+            (stored.id, user_id),
         ).fetchone()
         outcomes = db.execute(
             "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ? ORDER BY measure",
@@ -121,6 +143,7 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
         "state": bandit.state,
         "point": bandit.point(user_id),
         "enrolled": bandit.enrols(user_id),
+        "forced": bandit.experiment.arms[bandit.forced[user_id]] if user_id in bandit.forced else None,
         "assignment": None if assignment is None else _assignment(bandit, assignment),
         "why": _why(bandit, user_id, assignment),
         "outcomes": [_outcome(bandit, row) for row in outcomes],
@@ -132,13 +155,6 @@ def ready(path: Path) -> None:
     """Raise `StoreUnavailable` unless the store can be read and has its tables."""
     with _snapshot(path) as db:
         db.execute("SELECT count(*) FROM experiments").fetchone()
-
-
-def moment(at: float | None) -> str | None:
-    """Return a time as RFC 3339 text."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @contextmanager
@@ -170,32 +186,41 @@ def _goal(definition: str) -> str | None:
         return None
 
 
-def _by_arm(experiment: Experiment, values: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip(experiment.arms, values, strict=True))
-
-
-def _assignment(bandit: Bandit, row: tuple[int, int, float]) -> dict[str, Any]:
-    epoch, arm, at = row
+def _assignment(bandit: Bandit, row: tuple[int, int, float, float | None]) -> dict[str, Any]:
+    epoch, arm, at, moved_at = row
     probabilities = bandit.epochs[epoch - 1].allocation.probabilities
     return {
         "variant": bandit.experiment.arms[arm],
         "epoch": epoch,
         "propensity": probabilities[arm],
-        "probabilities": _by_arm(bandit.experiment, probabilities),
+        "probabilities": by_arm(bandit.experiment, probabilities),
         "at": moment(at),
+        "moved_at": moment(moved_at),
     }
 
 
-def _why(bandit: Bandit, user_id: str, row: tuple[int, int, float] | None) -> str:
-    """Return in one sentence why a user has the variant that they have."""
+def _why(bandit: Bandit, user_id: str, row: tuple[int, int, float, float | None] | None) -> str:
+    """Return in words why a user has the variant that they have."""
+    usual = _why_usually(bandit, user_id, row)
+    if user_id not in bandit.forced:
+        return usual
+    variant = bandit.experiment.arms[bandit.forced[user_id]]
+    return f"The user was given {variant!r} by hand, and nobody learns from it. Without that: {usual}"
+
+
+def _why_usually(bandit: Bandit, user_id: str, row: tuple[int, int, float, float | None] | None) -> str:
     if row is not None:
-        epoch, arm, _ = row
+        epoch, arm, _, moved_at = row
         ends = bandit.epochs[epoch - 1].ends
         low = ends[arm - 1] if arm else 0.0
-        return (
+        drawn = (
             f"The user's point {bandit.point(user_id):.6f} lies in [{low:.6f}, {ends[arm]:.6f}), the part of "
-            f"{bandit.experiment.arms[arm]!r} in epoch {epoch}, when choose was first called; it stays so."
+            f"{bandit.experiment.arms[arm]!r} in epoch {epoch}, when choose was first called; "
         )
+        if bandit.epochs[epoch - 1].cells[arm].sticky is not None:
+            return f"{drawn}it stays so."
+        since = "from the next call on" if moved_at is None else f"since {moment(moved_at)}"
+        return f"{drawn}it was taken away from users after that, and {since} the user gets control for good (moved)."
     if bandit.state != "running":
         return f"The user has no variant, and the experiment is {bandit.state}."
     if not bandit.enrols(user_id):

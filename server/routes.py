@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathPart
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
@@ -22,8 +22,17 @@ from server import examples, pages, reading
 from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, problems
 from server.errors import ExperimentExists, StoreUnavailable, Unreadable
-from server.messages import EmptyRequest, MoveAnswer, StopRequest, decode, not_json
-from server.operations import Create, Move, Seed
+from server.messages import (
+    ForceAnswer,
+    ForceRequest,
+    MoveAnswer,
+    PatchRequest,
+    ReasonRequest,
+    StopRequest,
+    decode,
+    not_json,
+)
+from server.operations import Create, Expose, Force, Move, Operation, Seed, Switch
 from server.writer import Writer
 
 LARGEST_BODY = 1_000_000
@@ -33,9 +42,14 @@ ADMIN_SECONDS = 10.0
 """How long a change of an experiment waits for the store."""
 
 Key = Annotated[str, PathPart(description="key of the experiment", openapi_examples=examples.KEY)]
+Variant = Annotated[str, PathPart(description="key of the variant", openapi_examples=examples.VARIANT)]
 UserId = Annotated[str, PathPart(openapi_examples=examples.USER)]
 
+MOST_EVENTS = 1_000
+"""Events in one answer."""
+
 _T = TypeVar("_T")
+_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class Service:
@@ -62,6 +76,10 @@ class Service:
         """Start, pause or stop; return the new state, and the variant that everybody gets after a stop."""
         return cast("tuple[str, str | None]", await self.writer.ask(move, ADMIN_SECONDS))
 
+    async def change(self, operation: Operation) -> object:
+        """Change an experiment and return what the operation returns."""
+        return await self.writer.ask(operation, ADMIN_SECONDS)
+
     async def seed(self, experiment: Experiment) -> str:
         """Create and start an experiment unless it is stored; return what was done."""
         try:
@@ -80,6 +98,7 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(responses=RESPONSES, redirect_slashes=False)
     _add_experiments(router, service)
     _add_moves(router, service)
+    _add_constraints(router, service)
     _add_reports(router, service)
     _add_health(router, service)
     return router
@@ -130,29 +149,41 @@ def _add_experiments(router: APIRouter, service: Service) -> None:
         return JSONResponse(await service.read(reading.story, key, user_id))
 
 
+async def _body(request: Request, decoder: msgspec.json.Decoder[_S], default: _S | None = None) -> _S:
+    """Return the body of a request that has no query parameters; the default if there is none."""
+    _only(request.query_params)
+    body = await read_body(request.scope, request.receive, LARGEST_BODY)
+    return default if default is not None and not body else decode(body, decoder)
+
+
+_stop = msgspec.json.Decoder(StopRequest)
+_reason = msgspec.json.Decoder(ReasonRequest)
+_force = msgspec.json.Decoder(ForceRequest)
+_patch = msgspec.json.Decoder(PatchRequest)
+
+
 def _add_moves(router: APIRouter, service: Service) -> None:
-    moves = {**problems(404, 409), **answer_of("MoveAnswer")}
-    stop_decoder, empty_decoder = msgspec.json.Decoder(StopRequest), msgspec.json.Decoder(EmptyRequest)
+    moves: dict[str, Any] = {
+        "responses": {**problems(404, 409), **answer_of("MoveAnswer")},
+        "openapi_extra": body_of("ReasonRequest", required=False),
+    }
 
     async def moved(request: Request, key: str, action: str) -> Response:
-        _only(request.query_params)
-        body = await read_body(request.scope, request.receive, LARGEST_BODY)
-        how = StopRequest()
-        if body and action == "stop":
-            how = decode(body, stop_decoder)
-        elif body:
-            decode(body, empty_decoder)
-        state, serve = await service.move(Move(key, action, how.serve, how.now))
+        if action == "stop":
+            how = await _body(request, _stop, StopRequest())
+        else:
+            how = StopRequest(reason=(await _body(request, _reason, ReasonRequest())).reason)
+        state, serve = await service.move(Move(key, action, how.serve, how.now, how.reason))
         declared = service.writer.views[key].experiment
         answer = MoveAnswer(key=key, state=state, serve=serve, notes=list(notes(declared)))
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
-    @router.post("/experiments/{key}/start", responses=moves, summary="Let new users in")
+    @router.post("/experiments/{key}/start", **moves, summary="Let new users in")
     async def start(request: Request, key: Key) -> Response:
         """Draft or paused to running; repeated calls change nothing."""
         return await moved(request, key, "start")
 
-    @router.post("/experiments/{key}/pause", responses=moves, summary="Let no new users in")
+    @router.post("/experiments/{key}/pause", **moves, summary="Let no new users in")
     async def pause(request: Request, key: Key) -> Response:
         """Known users keep their variant and their rewards count; new ones get control and are not stored."""
         return await moved(request, key, "pause")
@@ -165,6 +196,91 @@ def _add_moves(router: APIRouter, service: Service) -> None:
     async def stop(request: Request, key: Key) -> Response:
         """No new users; afterwards everyone gets `serve`. Repeated calls change nothing."""
         return await moved(request, key, "stop")
+
+
+def _add_constraints(router: APIRouter, service: Service) -> None:
+    _add_switches(router, service)
+    _add_forced(router, service)
+
+    @router.patch(
+        "/experiments/{key}", responses={**problems(404, 409), **answer_of("ExperimentAnswer")},
+        openapi_extra=body_of("PatchRequest"), summary="Let another share of users in",
+    )  # fmt: skip
+    async def patch(request: Request, key: Key) -> Response:
+        """Change what may change while an experiment runs: the share of users that is let in."""
+        how = await _body(request, _patch)
+        await service.change(Expose(key, how.exposure, how.reason))
+        return JSONResponse(await service.read(reading.description, key))
+
+    @router.get(
+        "/experiments/{key}/events", responses={**problems(404), **answer_of("EventsAnswer")},
+        summary="What changed?",
+    )  # fmt: skip
+    async def events(
+        request: Request,
+        key: Key,
+        after: Annotated[int, Query(ge=0, le=2**53, description="number of the last event that is known")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = MOST_EVENTS,
+    ) -> Response:
+        """Every change with time, actor, reason and evidence, and every allocation, in the order of time.
+
+        Numbers stay, and new events come at the end: with `after` set to the `next` of the answer before, nothing is
+        left out and nothing comes twice, while there is more and later when there is something new.
+        """
+        _only(request.query_params, "after", "limit")
+        return JSONResponse(await service.read(reading.happened, key, after, limit))
+
+
+def _add_switches(router: APIRouter, service: Service) -> None:
+    switches: dict[str, Any] = {
+        "responses": {**problems(404, 409), **answer_of("VariantAnswer")},
+        "openapi_extra": body_of("ReasonRequest", required=False),
+    }
+
+    async def switched(request: Request, key: str, variant: str, *, on: bool) -> Response:
+        how = await _body(request, _reason, ReasonRequest())
+        return JSONResponse(await service.change(Switch(key, variant, on, how.reason)))
+
+    @router.post("/experiments/{key}/variants/{variant}/suspend", **switches, summary="Keep a variant away from users")
+    async def suspend(request: Request, key: Key, variant: Variant) -> Response:
+        """No new users, and those who have it get control at their next `choose`, for good.
+
+        Repeated calls change nothing. Control cannot be suspended.
+        """
+        return await switched(request, key, variant, on=False)
+
+    @router.post("/experiments/{key}/variants/{variant}/resume", **switches, summary="Let a variant have users again")
+    async def resume(request: Request, key: Key, variant: Variant) -> Response:
+        """A suspended variant begins anew, as another generation: nothing of before counts for it.
+
+        Users who were moved stay on control. Repeated calls change nothing.
+        """
+        return await switched(request, key, variant, on=True)
+
+
+def _add_forced(router: APIRouter, service: Service) -> None:
+    answers = {**problems(404), **answer_of("ForceAnswer")}
+
+    def answer(key: str, user_id: str, variant: str | None) -> Response:
+        content = msgspec.json.encode(ForceAnswer(experiment=key, user_id=user_id, variant=variant))
+        return Response(content, media_type="application/json")
+
+    @router.put(
+        "/experiments/{key}/forced/{user_id:path}", responses=answers, openapi_extra=body_of("ForceRequest"),
+        summary="Give a user a variant by hand",
+    )  # fmt: skip
+    async def force(request: Request, key: Key, user_id: UserId) -> Response:
+        """For trying a variant out: the user gets it whatever else holds, and nobody learns from it."""
+        how = await _body(request, _force)
+        await service.change(Force(key, user_id, how.variant, how.reason))
+        return answer(key, user_id, how.variant)
+
+    @router.delete("/experiments/{key}/forced/{user_id:path}", responses=answers, summary="Take that back")
+    async def release(request: Request, key: Key, user_id: UserId) -> Response:
+        """The ordinary rules hold for the user again. Repeated calls change nothing."""
+        _only(request.query_params)
+        await service.change(Force(key, user_id, None))
+        return answer(key, user_id, None)
 
 
 def _add_reports(router: APIRouter, service: Service) -> None:

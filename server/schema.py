@@ -98,10 +98,91 @@ CREATE INDEX rewards_by_user ON rewards (experiment, user_id);
 """
 
 
+# What a store of before gets: generations, states and events are empty, which says that nothing has happened yet.
+_GUARDRAILS = f"""
+ALTER TABLE experiments ADD COLUMN ramp_step INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE experiments ADD COLUMN ramp_first_epoch INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE experiments ADD COLUMN ramp_since REAL NOT NULL DEFAULT 0;
+ALTER TABLE experiments ADD COLUMN exposure_by_hand REAL;
+ALTER TABLE assignments ADD COLUMN moved_at REAL;
+CREATE TABLE visits (
+    experiment INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    measure INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    total REAL NOT NULL,
+    first REAL NOT NULL,
+    PRIMARY KEY (experiment, user_id, measure)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE returning_sums (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    measure INTEGER NOT NULL,
+    visit_window INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    {", ".join(f"{term} REAL" for term in TERMS)},
+    PRIMARY KEY (experiment, epoch, arm, measure, visit_window, shard)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE generations (
+    experiment INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    first_epoch INTEGER NOT NULL,
+    last_epoch INTEGER,
+    closed_epochs INTEGER,
+    ended TEXT,
+    broken TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (experiment, place)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE guardrail_states (
+    experiment INTEGER NOT NULL,
+    guardrail INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    since REAL,
+    PRIMARY KEY (experiment, guardrail, arm)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE forced (
+    experiment INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    arm INTEGER NOT NULL,
+    PRIMARY KEY (experiment, user_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    experiment INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    at REAL,
+    epoch INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    variant TEXT,
+    reason TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    PRIMARY KEY (experiment, number)
+) STRICT, WITHOUT ROWID;
+"""
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
-    for statement in _FIRST.split(";\n"):
+    _run(db, _FIRST)
+
+
+@migrations()
+def guardrails(db: Database) -> None:
+    """What constrains arms: generations, users moved, users who come back, exposure, states, events."""
+    _run(db, _GUARDRAILS)
+
+
+def _run(db: Database, script: str) -> None:
+    # Not `executescript`, which would commit the transaction that all migrations share.
+    for statement in script.split(";\n"):
         if statement.strip():
             db.conn.execute(statement)
 

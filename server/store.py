@@ -14,10 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bandit import Experiment, parse_json
+from bandit.events import Event
 from bandit.measures import measures_of
 from bandit.outcomes import Outcome
+from bandit.ramp import Ramp
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
+from bandit.users import Visit
+from server import constraints
+from server.constraints import RAMP, Constraints, ramp_of, ramp_row
 from server.schema import TERMS, connect, prepare
 
 BUSY_SECONDS = 0.1
@@ -59,20 +64,33 @@ class Changes:
     truncated: bool
     now: float
     origins: list[float | None]
+    ramp: Ramp
     started_at: float | None
     stopped_at: float | None
+    stored: Constraints
+    """As they are stored."""
+    constraints: Constraints
+    """As they are now."""
+    events: list[Event]
+    """Those that are not stored yet."""
     assignments: list[tuple[str, int, int, float]] = field(default_factory=list)
     """User, epoch, arm, time."""
+    moved: list[tuple[float, str]] = field(default_factory=list)
+    """Time, user."""
     rewards: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = field(
         default_factory=list
     )
     """Request, metric, revision, user, value, time, epoch and arm credited, reason, first calls."""
     outcomes: list[tuple[str, int, int, float, float]] = field(default_factory=list)
     """User, measure, calls, total, first."""
+    visits: list[tuple[str, int, int, int, int, float, float]] = field(default_factory=list)
+    """User, measure, number, place, calls, total, first."""
     cells: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Epoch, arm, assigned, moved."""
     sums: list[tuple[int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, sums."""
+    returning: list[tuple[int, int, int, int, list[float]]] = field(default_factory=list)
+    """Epoch, arm, measure, window, sums."""
     new_epochs: list[tuple[int, str, int, float, float | None, float | None]] = field(default_factory=list)
     """Epoch, probabilities, learned epochs, started, ended, closed."""
     epoch_times: list[tuple[float | None, float | None, int]] = field(default_factory=list)
@@ -87,6 +105,10 @@ _OUTCOME = (
     "INSERT INTO outcomes (experiment, user_id, measure, calls, total, first) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT DO UPDATE SET calls = excluded.calls, total = excluded.total, first = excluded.first"
 )
+_VISIT = (
+    "REPLACE INTO visits (experiment, user_id, measure, number, place, calls, total, first)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _CELL = (
     f"INSERT INTO cells (experiment, epoch, arm, shard, assigned, moved) VALUES (?, ?, ?, {SHARD}, ?, ?)"  # noqa: S608
     " ON CONFLICT DO UPDATE SET assigned = excluded.assigned, moved = excluded.moved"
@@ -95,6 +117,10 @@ _SUMS = (
     f"INSERT INTO sums (experiment, epoch, arm, measure, shard, {', '.join(TERMS)})"  # noqa: S608
     f" VALUES (?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
     f" ON CONFLICT DO UPDATE SET {', '.join(f'{term} = excluded.{term}' for term in TERMS)}"
+)
+_RETURNING = (
+    f"REPLACE INTO returning_sums (experiment, epoch, arm, measure, visit_window, shard, {', '.join(TERMS)})"  # noqa: S608
+    f" VALUES (?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
 )
 _PADDING = (None,) * len(TERMS)
 
@@ -175,22 +201,23 @@ class Store:
     def create(self, experiment: Experiment, saved: SavedState, now: float) -> None:
         """Store a new experiment as a draft."""
         self.db.execute(
-            "INSERT INTO experiments (key, definition, state, serve, truncated, now, origins, version, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?)",
+            "INSERT INTO experiments (key, definition, state, serve, truncated, now, origins, version, created_at,"  # noqa: S608
+            f" {', '.join(RAMP)}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
             (
                 experiment.key, experiment.to_json(), saved.state, saved.serve, int(saved.truncated), saved.now,
-                json.dumps(saved.origins), now,
+                json.dumps(saved.origins), now, *ramp_row(saved.ramp),
             ),
         )  # fmt: skip
 
     # Users
 
-    def assignment(self, experiment: int, user_id: str) -> tuple[int, int, float] | None:
-        """Return epoch, arm and time of a user's assignment."""
+    def assignment(self, experiment: int, user_id: str) -> tuple[int, int, float, float | None] | None:
+        """Return epoch, arm and time of a user's assignment, and since when the user is moved, or None."""
         row = self.db.execute(
-            "SELECT epoch, arm, at FROM assignments WHERE experiment = ? AND user_id = ?", (experiment, user_id)
+            "SELECT epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id = ?",
+            (experiment, user_id),
         ).fetchone()
-        return None if row is None else (row[0], row[1], float(row[2]))
+        return None if row is None else (row[0], row[1], float(row[2]), _float(row[3]))
 
     def outcomes(self, experiment: int, user_id: str) -> list[tuple[int, Outcome]]:
         """Return a user's outcomes as (measure, state)."""
@@ -199,6 +226,14 @@ class Store:
             (experiment, user_id),
         )
         return [(measure, _outcome(*state)) for measure, *state in rows]
+
+    def visits(self, experiment: int, user_id: str) -> list[tuple[int, Visit]]:
+        """Return a user's latest later windows as (measure, visit)."""
+        rows = self.db.execute(
+            "SELECT measure, number, place, calls, total, first FROM visits WHERE experiment = ? AND user_id = ?",
+            (experiment, user_id),
+        )
+        return [(measure, Visit(number, place, _outcome(*state))) for measure, number, place, *state in rows]
 
     def outcomes_of_cell(self, experiment: int, epoch: int, arm: int) -> Iterator[tuple[str, int, Outcome]]:
         """Yield the outcomes of all users of an (epoch, arm) as (user, measure, state)."""
@@ -227,11 +262,19 @@ class Store:
         many, db = self._many, self.db
         many(experiment, "INSERT INTO assignments (experiment, user_id, epoch, arm, at) VALUES (?, ?, ?, ?, ?)",
              changes.assignments)  # fmt: skip
+        db.executemany(
+            "UPDATE assignments SET moved_at = ? WHERE experiment = ? AND user_id = ?",
+            [(at, experiment, user) for at, user in changes.moved],
+        )
         many(experiment, _REWARD, changes.rewards)
         many(experiment, _OUTCOME, changes.outcomes)
+        many(experiment, _VISIT, changes.visits)
         many(experiment, _CELL, changes.cells)
         many(experiment, _SUMS, (
             (epoch, arm, measure, *sums, *_PADDING[len(sums) :]) for epoch, arm, measure, sums in changes.sums
+        ))  # fmt: skip
+        many(experiment, _RETURNING, (
+            (*place, *sums, *_PADDING[len(sums) :]) for *place, sums in changes.returning
         ))  # fmt: skip
         many(experiment, "INSERT INTO epochs (experiment, epoch, probabilities, learned_epochs, started_at, ended_at,"
              " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)", changes.new_epochs)  # fmt: skip
@@ -240,12 +283,13 @@ class Store:
                 "UPDATE epochs SET ended_at = ?, closed_at = ? WHERE experiment = ? AND epoch = ?",
                 (ended_at, closed_at, experiment, epoch),
             )
+        constraints.write(db, experiment, changes.stored, changes.constraints, changes.events)
         db.execute(
-            "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"
-            " stopped_at = ?, version = version + 1 WHERE id = ?",
+            "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"  # noqa: S608
+            f" stopped_at = ?, {', '.join(f'{name} = ?' for name in RAMP)}, version = version + 1 WHERE id = ?",
             (
                 changes.state, changes.serve, int(changes.truncated), changes.now, json.dumps(changes.origins),
-                changes.started_at, changes.stopped_at, experiment,
+                changes.started_at, changes.stopped_at, *ramp_row(changes.ramp), experiment,
             ),
         )  # fmt: skip
 
@@ -256,14 +300,15 @@ class Store:
 def load(db: sqlite3.Connection, key: str) -> Stored | None:
     """Return a stored experiment, None if there is none; to be called inside one transaction."""
     row = db.execute(
-        "SELECT id, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at"
-        " FROM experiments WHERE key = ?",
+        "SELECT id, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at,"  # noqa: S608
+        f" {', '.join(RAMP)} FROM experiments WHERE key = ?",
         (key,),
     ).fetchone()
     if row is None:
         return None
-    number, version, definition, state, serve, truncated, now, origins, *times = row
+    number, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at, *ramp = row
     experiment = parse_json(definition)
+    held = constraints.load(db, number, experiment)
     saved = SavedState(
         state,
         serve,
@@ -271,8 +316,12 @@ def load(db: sqlite3.Connection, key: str) -> Stored | None:
         _float(now),
         [_float(origin) for origin in json.loads(origins)],
         _epochs(db, number, experiment),
+        held.generations,
+        ramp_of(*ramp),
+        held.forced,
+        held.states,
+        held.events,
     )
-    created_at, started_at, stopped_at = times
     return Stored(number, version, experiment, saved, float(created_at), _float(started_at), _float(stopped_at))
 
 
@@ -292,9 +341,18 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
         )
     }
 
+    returning: dict[tuple[int, int], list[tuple[int, int, list[float]]]] = {}
+    for epoch, arm, measure, window, *terms in db.execute(
+        f"SELECT epoch, arm, measure, visit_window, {', '.join(TERMS)} FROM returning_sums"  # noqa: S608
+        " WHERE experiment = ? AND shard = ?",
+        (number, SHARD),
+    ):
+        row = [float(term) for term in terms[: measures[measure].width]]
+        returning.setdefault((epoch, arm), []).append((measure, window, row))
+
     def cell(epoch: int, arm: int) -> SavedCell:
         rows = [sums.get((epoch, arm, m), [0.0] * measure.width) for m, measure in enumerate(measures)]
-        return SavedCell(*counts.get((epoch, arm), (0, 0)), rows)
+        return SavedCell(*counts.get((epoch, arm), (0, 0)), rows, returning.get((epoch, arm), []))
 
     epochs = db.execute(
         "SELECT epoch, probabilities, learned_epochs, started_at, ended_at, closed_at FROM epochs"

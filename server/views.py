@@ -1,7 +1,10 @@
 """What the event loop may read of an experiment without asking the writer: answers for users it knows.
 
 The writer thread publishes and remembers, after the commit; the event loop only looks up. Each step is one
-operation on a dictionary, so no lock is needed.
+operation on a dictionary or one assignment, so no lock is needed.
+
+What a user keeps is not an answer but the `Kept` of their cell. When a suspension ends a generation, the answers of its
+few cells are taken out of these, and with that the answers of all users of the cells, however many they are.
 """
 
 from __future__ import annotations
@@ -21,6 +24,19 @@ Tail = tuple[bytes, bytes]
 """An answer's JSON after the ids in two parts: one of its variant, which may be large, and one of its cell."""
 
 
+class Kept:
+    """The answer that the users of one cell keep.
+
+    Attributes:
+        tail: The answer; None once they lose it, so that each of them is asked for anew.
+    """
+
+    __slots__ = ("tail",)
+
+    def __init__(self, tail: Tail) -> None:
+        self.tail: Tail | None = tail
+
+
 class View:
     """The answers of one experiment.
 
@@ -34,26 +50,33 @@ class View:
         self.state = ""
         self.constant: Tail | None = None
         """The answer for everybody, once the experiment is over."""
-        self._young: dict[str, Tail] = {}
-        self._old: dict[str, Tail] = {}
+        self._young: dict[str, Kept] = {}
+        self._old: dict[str, Kept] = {}
         self._outside: dict[str, Tail] = {}
+        self._forced: dict[str, Tail] = {}
+        self._kept: dict[tuple[int, int], Kept] = {}
+        self._exposure = -1.0
+        self._n_events = -1
         self._heads = {variant.key: self._head(variant.key, variant.config) for variant in self.experiment.variants}
         self._tails: dict[tuple[int | None, str, str], Tail] = {}
-        control = self.experiment.variants[self.experiment.control]
-        self.fallback = self.tail(Assignment(control.key, control.config, None, None, "fallback"))
+        self._moved = Kept(self._plain(self.experiment.control, "moved"))
+        self.fallback = self._plain(self.experiment.control, "fallback")
         self.publish(live)
 
     def known(self, user_id: str) -> Tail | None:
         """Return the answer for a user whom this process knows, without request and user id; None: ask."""
+        forced = self._forced.get(user_id)
+        if forced is not None:
+            return forced
         if self.state == "stopped":
             return self.constant
-        tail = self._young.get(user_id)
-        if tail is None:
-            tail = self._old.get(user_id)
-            if tail is None:
+        kept = self._young.get(user_id)
+        if kept is None:
+            kept = self._old.get(user_id)
+            if kept is None:
                 return self._outside.get(user_id)
-            self._young[user_id] = tail  # who comes back stays; the others leave with the generation
-        return tail
+            self._young[user_id] = kept  # who comes back stays; the others leave with the generation
+        return kept.tail
 
     def tail(self, answer: Assignment) -> Tail:
         """Return an answer's JSON after the request and user id; one object for all users of a cell."""
@@ -78,26 +101,60 @@ class View:
         """
         if self.state == "stopped":
             return
-        if answer.reason in ("new", "sticky"):
+        kept = self._keep(answer, bandit)
+        if kept is not None:
             if len(self._young) >= GENERATION:
                 self._old, self._young = self._young, {}
-            sticky = Assignment(answer.variant, answer.config, answer.propensity, answer.epoch, "sticky")
-            self._young[user_id] = self.tail(sticky)
-        elif self.state == "running" and len(self._outside) < GENERATION and not bandit.enrols(user_id):
-            # Outside the exposure, which does not change. Who got the same answer before a start of the same batch
-            # is in the experiment from now on.
+            self._young[user_id] = kept
+        elif (
+            answer.reason == "not_enrolled"
+            and self.state == "running"
+            and len(self._outside) < GENERATION
+            and not bandit.enrols(user_id)
+        ):
+            # Outside the exposure as it is now. Who got the same answer before a start or a change of the same batch
+            # may be in the experiment from now on.
             self._outside[user_id] = self.tail(answer)
 
     def publish(self, live: Live) -> None:
         """Take over the state of the experiment after a commit."""
         bandit = live.bandit
         self.version = live.version
-        if bandit.state != self.state:
-            self.state = bandit.state
+        if (bandit.state, bandit.exposure) != (self.state, self._exposure):
+            self.state, self._exposure = bandit.state, bandit.exposure
             self._outside = {}
+        if len(bandit.events) != self._n_events:  # nobody is forced or loses a variant without one
+            self._n_events = len(bandit.events)
+            self._take_away(bandit)
+            self._forced = {user: self._plain(arm, "forced") for user, arm in bandit.forced.items()}
         if bandit.state != "stopped":
             return
         self._young, self._old = {}, {}
         if self.constant is None and (bandit.truncated or bandit.closed_epochs == len(bandit.epochs)):
             # Whoever is not known gets what everybody gets once no window is open any more.
-            self.constant = self.tail(bandit.choose("anybody"))
+            self.constant = self._plain(bandit.serve, "stopped")
+
+    def _keep(self, answer: Assignment, bandit: Bandit) -> Kept | None:
+        """Return what a user with this answer keeps; None: nothing, such as a variant lost again in the same batch."""
+        if answer.reason == "moved" and answer.variant == self.experiment.arms[self.experiment.control]:
+            return self._moved  # for good
+        if answer.reason not in ("new", "sticky") or answer.epoch is None:
+            return None
+        place = (answer.epoch, self.experiment.arm(answer.variant))
+        if bandit.epochs[place[0] - 1].cells[place[1]].sticky is None:
+            return None
+        if place not in self._kept:
+            sticky = Assignment(answer.variant, answer.config, answer.propensity, answer.epoch, "sticky")
+            self._kept[place] = Kept(self.tail(sticky))
+        return self._kept[place]
+
+    def _take_away(self, bandit: Bandit) -> None:
+        """Let users whose generation of the arm has ended be asked for anew."""
+        for (epoch, arm), kept in self._kept.items():
+            if bandit.epochs[epoch - 1].cells[arm].sticky is None:
+                kept.tail = None
+
+    def _plain(self, arm: int, reason: str) -> Tail:
+        """Return the answer of somebody who does not count in the experiment."""
+        variant = self.experiment.variants[arm]
+        return self.tail(Assignment(variant.key, variant.config, None, None, reason))

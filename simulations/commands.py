@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bandit.errors import InvalidInput
 from bandit.planning import Expectations
 from bandit.wording import received, unknown_name
-from simulations.compare import POLICIES
+from simulations.compare import POLICIES, settings_of
 from simulations.compare import compare as compare_policies
+from simulations.compare import entries as compared
 from simulations.errors.rates import chosen
 from simulations.errors.rates import error_rates as measure_errors
 from simulations.errors.tables import document, tables
@@ -51,7 +53,11 @@ app = typer.Typer(
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="experiment file, .toml or .json")]
 Policies = Annotated[
-    str | None, typer.Option(metavar="A,B", help=f"policies, with commas between them: {', '.join(POLICIES)}")
+    str | None,
+    typer.Option(
+        metavar="A,B",
+        help=f"policies, with commas between them: {', '.join(POLICIES)}; one that forgets: thompson:half_life=USERS",
+    ),
 ]
 Floor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of each variant, instead of the file's")]
 ControlFloor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of control")]
@@ -75,12 +81,16 @@ def compare(
     seed: Seed = 1,
     json: JsonFile = None,
 ) -> None:
-    """Policies side by side in a declared world. Default: the file's own policy and the fixed split."""
+    """Policies side by side in a declared world. Default: the file's own policy and the fixed split.
+
+    Each is run twice where the world says something of guardrails: with them, and as if there were none.
+    """
     check_can_write(json)
     asked = read_experiment(experiment)
     names = policy_names(policies, dict.fromkeys((asked.policy.kind, "fixed")))
     world = read_world(truth, asked)
-    with progress(names, users * replications) as watch:
+    runs = [run for name in names for run in compared(world, name)]
+    with progress(runs, users * replications) as watch:
         result = compare_policies(
             world,
             names,
@@ -278,10 +288,14 @@ def policy_names(given: str | None, default: Iterable[str]) -> list[str]:
         return list(default)
     names = [name.strip() for name in given.split(",")]
     for index, name in enumerate(names):
-        if name not in POLICIES:
+        if name.partition(":")[0] not in POLICIES:
             raise typer.BadParameter(
                 f"unknown policy {received(name)}; {unknown_name(name, POLICIES)}", param_hint="--policies"
             )
+        try:
+            settings_of(name)
+        except InvalidInput as error:
+            raise typer.BadParameter(error.problems[0].message, param_hint="--policies") from None
         if name in names[:index]:
             raise typer.BadParameter(f"received {received(name)} again, allowed: each once", param_hint="--policies")
     return names

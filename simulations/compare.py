@@ -11,13 +11,19 @@ import numpy as np
 from bandit.errors import InvalidInput, Problem
 from bandit.experiment import Experiment
 from bandit.experiment_parts import PolicyKind
-from bandit.wording import unknown_name
+from bandit.wording import received, unknown_name
 from simulations.runner import run_epochs
 from simulations.scores import Score, score
 from simulations.worlds import World
 
 POLICIES: tuple[str, ...] = get_args(PolicyKind)
 """Names of the policies that the engine has."""
+
+UNGUARDED = " (no guardrails)"
+"""Added to a policy's name: the same policy, but nothing is suspended and no share is shrunk."""
+
+_HALF_LIFE = "half_life"
+_NEVER = "none"
 
 Watcher = Callable[[str, int], None]
 """Is told after each epoch the policy and how many users it had, over all runs."""
@@ -33,7 +39,8 @@ class Comparison:
         seed: Repeats the same numbers on the same versions.
         users: Users of each run.
         replications: Runs of each policy.
-        policies: Scores by name, in the order asked for.
+        policies: Scores by name, in the order asked for; where guardrails are simulated, beside each policy the same
+            one without them.
     """
 
     experiment: Experiment
@@ -68,11 +75,13 @@ def compare(
 ) -> Comparison:
     """Return how policies fare in a world.
 
-    Every policy starts from the same seeds, so its numbers do not depend on the others asked for.
+    Every policy starts from the same seeds, so its numbers do not depend on the others asked for. Where the world says
+    something of guardrails each policy is run with and without them, from the same luck: what is gained, and what it
+    costs.
 
     Args:
         world: The truth, and the experiment it is about.
-        policies: Names among `POLICIES`.
+        policies: Names, see `settings_of`.
         users: Users of each run, 1 or more.
         replications: Runs of each policy, 1 or more.
         seed: Not negative.
@@ -81,16 +90,51 @@ def compare(
         watch: Called after each epoch.
 
     Raises:
-        InvalidInput: A policy is unknown or the floors do not fit.
+        InvalidInput: A policy is unknown, the floors do not fit, or a half-life is in time.
     """
     horizons = np.full(replications, users, dtype=np.int64)
     scores: dict[str, Score] = {}
-    for name in policies:
-        asked = under(world.experiment, name, floor, control_floor)
-        told = None if watch is None else _about(watch, name)
-        runs = run_epochs(asked, world.outcomes, horizons, np.random.SeedSequence(seed), told)
-        scores[name] = score(asked, world, runs)
+    for policy in policies:
+        asked = under(world.experiment, policy, floor, control_floor)
+        for name, guarded in entries(world, policy).items():
+            told = None if watch is None else _about(watch, name)
+            runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), told)
+            scores[name] = score(asked, world, runs)
     return Comparison(world.experiment, world, seed, users, replications, scores)
+
+
+def entries(world: World, policy: str) -> dict[str, bool]:
+    """Return the runs that a policy is given in a world, by name, and whether guardrails are looked at in each."""
+    return {policy: True, policy + UNGUARDED: False} if world.simulated else {policy: True}
+
+
+def settings_of(policy: str) -> dict[str, object]:
+    """Return the policy settings that a name stands for.
+
+    A name is one of `POLICIES`, or one with a half-life in users, such as "thompson:half_life=5000";
+    "thompson:half_life=none" forgets nothing, also where the experiment says that it should.
+
+    Raises:
+        InvalidInput: The name stands for nothing.
+    """
+    kind, colon, setting = policy.partition(":")
+    if kind not in POLICIES:
+        raise InvalidInput([Problem("policies", f"unknown policy; {unknown_name(kind, POLICIES)}")])
+    if not colon:
+        return {"kind": kind}
+    name, _, value = setting.partition("=")
+    if name != _HALF_LIFE:
+        message = f"received {received(setting)} after {kind}, allowed: {_HALF_LIFE}=USERS or {_HALF_LIFE}={_NEVER}"
+        raise InvalidInput([Problem("policies", message)])
+    if value == _NEVER:
+        return {"kind": kind, _HALF_LIFE: None}
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:20]) <= 10**15):
+        message = (
+            f"received {_HALF_LIFE}={received(value)}, allowed: a whole number of users from 1 to 10^15, as a world "
+            f"has no clock, or {_NEVER}"
+        )
+        raise InvalidInput([Problem("policies", message)])
+    return {"kind": kind, _HALF_LIFE: int(value)}
 
 
 def under(
@@ -98,15 +142,20 @@ def under(
 ) -> Experiment:
     """Return the experiment under another policy and other floors; None keeps a floor.
 
-    "fixed" is the file's split if the file's policy is "fixed", else the equal one.
+    "fixed" is the file's split if the file's policy is "fixed", else the equal one. A half-life of the file acts on
+    every policy that forgets, unless the name has one.
+
+    Args:
+        experiment: What is asked.
+        policy: A name, see `settings_of`.
+        floor: Least share of each arm.
+        control_floor: Least share of control.
 
     Raises:
         InvalidInput: The policy is unknown or the floors do not fit.
     """
-    if policy not in POLICIES:
-        raise InvalidInput([Problem("policies", f"unknown policy; {unknown_name(policy, POLICIES)}")])
-    changes: dict[str, object] = {"kind": policy}
-    if policy == "fixed" and experiment.policy.kind != "fixed":
+    changes = settings_of(policy)
+    if changes["kind"] == "fixed" and experiment.policy.kind != "fixed":
         changes["split"] = None
     if floor is not None:
         changes["floor"] = floor

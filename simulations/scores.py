@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit.arrays import BoolArray, FloatArray
+from bandit.arrays import BoolArray, FloatArray, IntArray
 from bandit.best_arm import probability_best
 from bandit.engine import posterior_of
 from bandit.experiment import Experiment
@@ -39,6 +39,21 @@ class Estimate:
         error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else None
         return cls(float(values.mean()), error)
 
+    @classmethod
+    def median(cls, values: FloatArray) -> Estimate:
+        """Return the median over runs of one number per run; runs in which it does not exist (nan) are left out.
+
+        Its standard error is half the distance of the order statistics one standard error of their rank, √n / 2, below
+        and above: they enclose the true median in two of three samples, whatever the law. Reference: David, Nagaraja
+        (2003), Order Statistics (3rd ed.), section 7.1.
+        """
+        values = np.sort(values[np.isfinite(values)])
+        n = len(values)
+        if n == 0:
+            return cls(None, None)
+        low, high = (int(min(max(round(n / 2.0 - 0.5 + side * math.sqrt(n) / 2.0), 0), n - 1)) for side in (-1, 1))
+        return cls(float(np.median(values)), float(values[high] - values[low]) / 2.0 if n > 1 else None)
+
     def fields(self, name: str) -> dict[str, float | None]:
         """Return the value and its standard error as JSON fields."""
         return {name: self.value, f"{name}_se": self.error}
@@ -46,11 +61,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GuardrailScore:
-    """How a guardrail metric fares; reported, not enforced.
+    """How a guardrail metric fares.
 
     Attributes:
         metric: Its name.
-        statistic: What is averaged over users: "rate", "mean" or "share above the limit".
+        statistic: What is averaged over users: "rate", "mean", "share above the limit" or, of a quantile relative to
+            control, "share above the reference".
         limit: The limit on the metric, if absolute.
         level: Expected value per user.
     """
@@ -71,6 +87,29 @@ class GuardrailScore:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspensionScore:
+    """How often and how soon a variant was suspended.
+
+    Attributes:
+        breaks: Whether it truly breaks a limit, before or after some change of the world.
+        suspended: Share of runs that suspended it.
+        after: Median over these runs: users of the run, of all variants, when it was suspended.
+    """
+
+    breaks: bool
+    suspended: Estimate
+    after: Estimate
+
+    def to_dict(self) -> dict[str, object]:
+        """Return JSON values."""
+        return {
+            "breaks_limit": self.breaks,
+            **self.suspended.fields("suspended"),
+            **self.after.fields("suspended_after"),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What a policy came to over many runs; see `score` for the definitions.
 
@@ -78,11 +117,15 @@ class Score:
         numbers: By name, in the order in which they are shown.
         welch: The same for Welch's test at the end of a run.
         guardrails: In file order.
+        limits: Numbers by name: users exposed to variants that break a limit, false suspensions.
+        suspensions: By variant, without control.
     """
 
     numbers: Mapping[str, Estimate]
     welch: Mapping[str, Estimate]
     guardrails: tuple[GuardrailScore, ...]
+    limits: Mapping[str, Estimate]
+    suspensions: Mapping[str, SuspensionScore]
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values: each number with its standard error beside it."""
@@ -90,6 +133,8 @@ class Score:
             **_fields(self.numbers),
             "welch": _fields(self.welch),
             "guardrails": [guardrail.to_dict() for guardrail in self.guardrails],
+            **_fields(self.limits),
+            "suspensions": {arm: suspension.to_dict() for arm, suspension in self.suspensions.items()},
         }
 
 
@@ -100,47 +145,68 @@ def _fields(numbers: Mapping[str, Estimate]) -> dict[str, object]:
 def score(experiment: Experiment, world: World, runs: Runs) -> Score:
     """Return what the runs of one policy are worth.
 
-    Rewards are expected ones given the assignments, Σ users × true mean, not those drawn: the same
-    expectation with less noise.
+    Rewards are expected ones given the assignments, Σ users × true mean, not those drawn: the same expectation with
+    less noise. True is what is so when a user comes: a world may change.
 
         reward_per_user   expected goal outcome per user, unit of the metric
         gain_over_fixed   its advantage over the equal split's, as a fraction of that; positive is better
         regret            Σ over the users of a run of |best true mean − true mean of their arm|
         share_best        share of users on an arm that is best (any, if several tie in truth)
-        picked_best       1 if the arm with the largest P(best) at the end is such an arm
+        picked_best       1 if the arm with the largest P(best) at the end is such an arm then
         epochs            allocations used
 
+    The P(best) that picks reads all data of the run, or what is left of them if the policy forgets; a suspended arm is
+    out of the contest.
+
     Welch at the end of a run, read once: `significant`, 1 if any arm differs from control at
-    alpha/(K − 1), two-sided; `mean_difference`, observed mean of the treatment that is best in truth minus
+    alpha/(K − 1), two-sided; `mean_difference`, observed mean of the treatment that is best in truth (at the end) minus
     control's (several: their average), so its distance from the true difference is Welch's bias.
+
+    Limits, of treatments, since control is never suspended:
+
+        exposed_to_breach         users of a run on an arm that truly breaks a limit
+        false_suspensions         1 if an arm was suspended that had at no time before truly broken one
+        share_best_within_limits  share of users on an arm that is best among control and those that break none
     """
-    means = world.means
+    stretches = world.stretches
+    means = np.array([each.means for each in stretches])
     gains = means if experiment.goal.better == "higher" else -means
-    best = gains == gains.max()
+    best = gains == gains.max(axis=-1, keepdims=True)
     users = runs.assigned.sum(axis=-1)
-    share = runs.assigned / users[:, np.newaxis]
-    reward, equal = share @ means, float(means.mean())
-    advantage = share @ (gains - gains.mean())
+    share = runs.in_phases / users[:, np.newaxis]
+    equal = share.sum(axis=-1).T @ means.mean(axis=-1)
+    advantage = _over(share, gains - gains.mean(axis=-1, keepdims=True))
     numbers = {
-        "reward_per_user": reward,
-        "gain_over_fixed": advantage / abs(equal) if equal else np.full(len(users), math.nan),
-        "regret": runs.assigned @ (gains.max() - gains),
-        "share_best": share @ best.astype(np.float64),
-        "picked_best": _picked(experiment, runs, best),
+        "reward_per_user": _over(share, means),
+        "gain_over_fixed": np.divide(advantage, abs(equal), out=np.full(len(users), math.nan), where=equal != 0.0),
+        "regret": _over(runs.in_phases, gains.max(axis=-1, keepdims=True) - gains),
+        "share_best": _over(share, best),
+        "picked_best": _picked(experiment, runs, best[-1]),
         "epochs": runs.epochs.astype(np.float64),
     }
-    significant, difference = _welch(experiment, gains, runs)
+    significant, difference = _welch(experiment, gains[-1], runs)
     welch = {"significant": significant, "mean_difference": difference}
+    limits, suspensions = _suspensions(world, gains, runs)
     return Score(
         {name: Estimate.of(values) for name, values in numbers.items()},
         {name: Estimate.of(values) for name, values in welch.items()},
         _guardrails(world, share),
+        limits,
+        suspensions,
     )
 
 
+def _over(users: FloatArray | IntArray, each: FloatArray | BoolArray) -> FloatArray:
+    """Return per run Σ users × what each gives, from (n_phases, n_runs, n_arms) and (n_phases, n_arms)."""
+    return np.asarray(np.einsum("pra,pa->r", users, each.astype(np.float64)))
+
+
 def _picked(experiment: Experiment, runs: Runs, best: BoolArray) -> FloatArray:
-    """Whether the arm with the largest P(best), by all data of the run, is one of the best; ties count in part."""
-    pick = largest(probability_best(posterior_of(experiment, runs.totals)))
+    """Whether the arm with the largest P(best), by all that is remembered, is one of the best; ties count in part."""
+    known = runs.totals if runs.remembered is None else runs.remembered
+    after = runs.suspended_after
+    there = None if after is None or np.isnan(after).all() else np.isnan(after).astype(np.float64)
+    pick = largest(probability_best(posterior_of(experiment, known), there))
     return np.asarray(pick @ best.astype(np.float64))
 
 
@@ -167,7 +233,34 @@ def _guardrails(world: World, share: FloatArray) -> tuple[GuardrailScore, ...]:
     for guardrail in world.simulated:
         statistic = "rate" if guardrail.kind == "binary" else "mean"
         if guardrail.quantile is not None:
-            statistic = "share above the limit"
-        level = Estimate.of(share @ world.guardrail_means(guardrail))
-        scores.append(GuardrailScore(guardrail.metric, statistic, guardrail.max, level))
+            statistic = "share above the limit" if guardrail.at is None else "share above the reference"
+        levels = np.array([each.guardrail_means(guardrail) for each in world.stretches])
+        scores.append(GuardrailScore(guardrail.metric, statistic, guardrail.max, Estimate.of(_over(share, levels))))
     return tuple(scores)
+
+
+def _suspensions(world: World, gains: FloatArray, runs: Runs) -> tuple[dict[str, Estimate], dict[str, SuspensionScore]]:
+    """Return the numbers about limits, and those of each treatment."""
+    experiment = world.experiment
+    treatments = np.arange(experiment.n_arms) != experiment.control
+    broken = np.array([each.broken for each in world.stretches]) & treatments
+    never = np.full(runs.assigned.shape, math.nan)
+    after = never if runs.suspended_after is None else runs.suspended_after
+    # An arm had broken a limit when it was suspended if it does so in a stretch that had begun by then.
+    begun = np.array([0, *(change.after_users for change in world.changes)])[:, np.newaxis, np.newaxis] < after
+    false = ~np.isnan(after) & ~(begun & broken[:, np.newaxis, :]).any(axis=0)
+    allowed = np.where(broken, -np.inf, gains)
+    numbers = {
+        "exposed_to_breach": _over(runs.in_phases, broken),
+        "false_suspensions": np.asarray(false.any(axis=-1), dtype=np.float64),
+        "share_best_within_limits": _over(
+            runs.in_phases / runs.assigned.sum(axis=-1, keepdims=True), allowed == allowed.max(axis=-1, keepdims=True)
+        ),
+    }
+    scores = {}
+    for index in np.flatnonzero(treatments):
+        own = after[:, index]
+        suspended = Estimate.of((~np.isnan(own)).astype(np.float64))
+        breaks = bool(broken[:, index].any())
+        scores[experiment.arms[index]] = SuspensionScore(breaks, suspended, Estimate.median(own))
+    return {name: Estimate.of(values) for name, values in numbers.items()}, scores

@@ -8,15 +8,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich import box
 from rich.table import Table
 
+from bandit.arrays import FloatArray
 from bandit.experiment import Experiment, notes
 from bandit.experiment_rules import MOST_VARIANTS
 from simulations.compare import Comparison
 from simulations.replay import Replay
 from simulations.scores import Estimate, Score
+from simulations.worlds import World
 
 _REASONS = {"no_clicks": "no clicks", "one_arm": "one arm", "too_many_arms": f"more than {MOST_VARIANTS} arms"}
 _COLUMNS = 3
-_PERCENT = frozenset({"gain_over_fixed", "share_best", "picked_best", "significant"})
+_PERCENT = frozenset(
+    {
+        "gain_over_fixed",
+        "share_best",
+        "picked_best",
+        "significant",
+        "false_suspensions",
+        "share_best_within_limits",
+    }
+)
 
 
 def shown(estimate: Estimate, *, percent: bool = False) -> str:
@@ -68,6 +79,8 @@ def _comparison_table(result: Comparison, policies: Sequence[str]) -> Table:
     }
     rows += [(text, _row([score.welch for score in scores], key)) for key, text in welch.items()]
     rows += _guardrail_rows(scores)
+    if result.world.simulated:
+        rows += _limit_rows(scores)
     return side_by_side(rows, policies)
 
 
@@ -85,15 +98,31 @@ def _guardrail_rows(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
     return rows
 
 
+def _limit_rows(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
+    names = {
+        "share_best_within_limits": "users on a best variant within limits",
+        "exposed_to_breach": "users on a variant that breaks a limit",
+        "false_suspensions": "runs with a false suspension",
+    }
+    rows = [(text, _row([score.limits for score in scores], key)) for key, text in names.items()]
+    for arm in scores[0].suspensions:
+        own = [score.suspensions[arm] for score in scores]
+        rows.append((f"{arm} suspended: runs", [shown(each.suspended, percent=True) for each in own]))
+        rows.append((f"{arm} suspended: after users, median", [shown(each.after) for each in own]))
+    return rows
+
+
 def comparison_sentences(result: Comparison) -> list[str]:
     """Return what has to be said under the table."""
     world, experiment = result.world, result.experiment
     sentences = [_on_welch(result)]
     if world.simulated:
         sentences.append("Guardrail figures are expected ones per user.")
+        sentences += [_on_limits(each, _when(world, place)) for place, each in enumerate(world.stretches)]
     if world.not_simulated:
         sentences.append(f"Not simulated, as the world says nothing of it: {', '.join(world.not_simulated)}.")
-    sentences += [f"Note: {note}." for note in (*notes(experiment), *world.notes)]
+    on_worlds = dict.fromkeys(note for each in world.stretches for note in each.notes)
+    sentences += [f"Note: {note}." for note in (*notes(experiment), *on_worlds)]
     sentences.append(
         "A world without a clock: rewards come at once and from every user, so window, max_epoch and missing do not "
         f"act. ± is one standard error over {result.replications:,} runs of {result.users:,} users, seed {result.seed}."
@@ -101,11 +130,36 @@ def comparison_sentences(result: Comparison) -> list[str]:
     return sentences
 
 
+def _when(world: World, stretch: int) -> str:
+    """Return which stretch of a world that changes is spoken of; empty if it never changes."""
+    if not world.changes:
+        return ""
+    return "before the change, " if stretch == 0 else f"after {world.changes[stretch - 1].after_users:,} users, "
+
+
+def _on_limits(world: World, when: str) -> str:
+    """Return which variants truly break limits, and what is best among the others."""
+    arms, broken = world.experiment.arms, world.broken
+    breaking = [
+        f"{arm} breaks {rail.metric}"
+        for rail in world.simulated
+        for arm, breaks in zip(arms, world.breaks(rail), strict=True)
+        if breaks
+    ]
+    truth = f"In truth, {when}{', '.join(breaking) or 'every variant keeps its limits'}"
+    if not breaking or broken.all():
+        return f"{truth}."
+    gains = world.means if world.experiment.goal.better == "higher" else -world.means
+    best = max((arm for arm in range(len(arms)) if not broken[arm]), key=lambda arm: float(gains[arm]))
+    goal = world.experiment.goal.metric
+    return f"{truth}; the best that keeps its limits is {arms[best]} with {goal} {world.means[best]:.6g}."
+
+
 def _on_welch(result: Comparison) -> str:
     """Return how Welch's test does here: its false positives if the arms are equal, else its bias."""
-    means = result.world.means
     alpha = result.experiment.policy.alpha
-    if means.max() == means.min():
+    stretches = [world.means for world in result.world.stretches]
+    if all(means.max() == means.min() for means in stretches):
         false = ", ".join(
             f"{name} {shown(s.welch['significant'], percent=True)}" for name, s in result.policies.items()
         )
@@ -113,13 +167,21 @@ def _on_welch(result: Comparison) -> str:
             f"All variants are equal in this world, so each significant run is a false positive of Welch's test, "
             f"which promises at most {alpha:.3g} in all: {false}."
         )
-    control = result.experiment.control
-    treatments = [mean for arm, mean in enumerate(means) if arm != control]
-    best = max(treatments) if result.experiment.goal.better == "higher" else min(treatments)
+    truths = [_true_difference(result.experiment, means) for means in stretches]
+    if len(truths) > 1:
+        shown_truths = ", then ".join(f"{truth:+.6g}" for truth in truths)
+        return f"The true difference of the best treatment is {shown_truths}: what Welch's test reads is a mixture."
     return (
-        f"The true difference of the best treatment is {best - means[control]:+.6g}; where traffic moves, Welch's is "
+        f"The true difference of the best treatment is {truths[0]:+.6g}; where traffic moves, Welch's is "
         "biased. To see its false positives, compare in a world whose variants are all equal."
     )
+
+
+def _true_difference(experiment: Experiment, means: FloatArray) -> float:
+    """Return the mean of the best treatment less that of control."""
+    treatments = [float(mean) for arm, mean in enumerate(means) if arm != experiment.control]
+    best = max(treatments) if experiment.goal.better == "higher" else min(treatments)
+    return best - float(means[experiment.control])
 
 
 def replay_title(result: Replay) -> str:

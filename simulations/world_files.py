@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -15,10 +15,14 @@ from bandit.experiment_text import read_json, read_toml
 from bandit.measures import FAILED, metric_bounds, metric_kinds
 from bandit.wording import listed, path, received, unknown_name
 from simulations.laws import Bounds, Law, Lognormal, Normal, Rate
-from simulations.worlds import World
+from simulations.worlds import Change, World
 
 LARGEST = 1e12
 """Means and standard deviations beyond are refused: squares of outcomes would lose their digits."""
+
+_MOST_USERS = 10**15
+_KEYS = ("variants", "changes")
+_CHANGE_KEYS = ("after_users", "variants")
 
 _small: AfterValidator = must(lambda x: abs(x) <= LARGEST, "a number of size up to 1e12")
 
@@ -50,7 +54,8 @@ def parse_world(experiment: Experiment, document: Mapping[str, object]) -> World
     Args:
         experiment: Its variants and metrics may be named, and its goal must be.
         document: `{"variants": {variant: {metric: law}}}`; a law is a rate for a binary metric, a table of
-            mean, sd and law for a numeric one.
+            mean, sd and law for a numeric one. `"changes"`, a list of `{"after_users": N, "variants": …}`, gives new
+            laws from the N-th user on, for whatever changes.
 
     Raises:
         InvalidWorld: With every fault of the mapping.
@@ -83,9 +88,9 @@ class _Reader:
     def world(self, document: Mapping[str, object]) -> World:
         """Return the world, whole only if nothing was found."""
         for key in document:
-            if key != "variants":
-                self._fault([key], f"unknown key; {unknown_name(str(key), ['variants'])}")
-        laws = [self._variant(arm, metrics) for arm, metrics in self._tables(document)]
+            if key not in _KEYS:
+                self._fault([key], f"unknown key; {unknown_name(str(key), _KEYS)}")
+        laws = [self._variant(["variants"], arm, metrics) for arm, metrics in self._tables(document)]
         shared: dict[str, tuple[Law, ...]] = {}
         for metric in self.kinds:
             having = [arm for arm, known in zip(self.experiment.arms, laws, strict=False) if metric in known]
@@ -93,7 +98,60 @@ class _Reader:
                 shared[metric] = tuple(found for known in laws if (found := known[metric]) is not None)
             elif laws:
                 self._incomplete(metric, having)
-        return World(self.experiment, shared)
+        return World(self.experiment, shared, self._changes(document.get("changes", []), shared))
+
+    def _changes(self, given: object, laws: Mapping[str, tuple[Law, ...]]) -> tuple[Change, ...]:
+        """Return what becomes of laws, change by change."""
+        if not isinstance(given, (list, tuple)):
+            self._fault(["changes"], f"received {received(given)}, allowed: tables [[changes]], one for each change")
+            return ()
+        found: list[Change] = []
+        for place, change in enumerate(given):
+            where: list[str | int] = ["changes", place]
+            if not isinstance(change, Mapping):
+                self._fault(where, f"received {received(change)}, allowed: a table of {listed(_CHANGE_KEYS)}")
+                continue
+            for key in change:
+                if key not in _CHANGE_KEYS:
+                    self._fault([*where, key], f"unknown key; {unknown_name(str(key), _CHANGE_KEYS)}")
+            after = self._after(
+                [*where, "after_users"], change.get("after_users"), found[-1].after_users if found else 0
+            )
+            laws = self._changed([*where, "variants"], change.get("variants"), laws)
+            found.append(Change(after, laws))
+        return tuple(found)
+
+    def _after(self, where: list[str | int], given: object, before: int) -> int:
+        """Return after how many users a change comes; it has to be later than the one before."""
+        if isinstance(given, int) and not isinstance(given, bool) and before < given <= _MOST_USERS:
+            return given
+        told = "missing" if given is None else f"received {received(given)}, allowed"
+        later = "" if before == 0 else f", later than the change before it (at {before})"
+        self._fault(where, f"{told}: a whole number of users from {before + 1} to 10^15{later}")
+        return before
+
+    def _changed(
+        self, where: list[str | int], given: object, laws: Mapping[str, tuple[Law, ...]]
+    ) -> Mapping[str, tuple[Law, ...]]:
+        """Return laws with those that a change names put in."""
+        if not isinstance(given, Mapping) or not given:
+            told = "missing" if given is None else f"received {received(given)}, allowed"
+            self._fault(where, f"{told}: a table of variants with the laws that change")
+            return laws
+        new = dict(laws)
+        for arm, metrics in given.items():
+            if arm not in self.experiment.arms:
+                self._fault([*where, arm], f"unknown variant; {unknown_name(str(arm), self.experiment.arms)}")
+                continue
+            for metric, law in self._variant(where, arm, metrics).items():
+                if metric not in laws:
+                    if metric in self.kinds and law is not None:
+                        message = "has no law before the change; give each variant one in [variants]"
+                        self._fault([*where, arm, metric], message)
+                elif law is not None:
+                    place = self.experiment.arm(arm)
+                    new[metric] = (*new[metric][:place], law, *new[metric][place + 1 :])
+        return new
 
     def _tables(self, document: Mapping[str, object]) -> Iterator[tuple[str, object]]:
         """Yield each variant of the experiment with what the document says of it."""
@@ -109,14 +167,14 @@ class _Reader:
         for arm in self.experiment.arms:
             yield arm, variants.get(arm, {})
 
-    def _variant(self, arm: str, metrics: object) -> dict[str, Law | None]:
+    def _variant(self, inside: Sequence[str | int], arm: str, metrics: object) -> dict[str, Law | None]:
         """Return the laws of one variant by metric; None where the law is at fault."""
         if not isinstance(metrics, Mapping):
-            self._fault(["variants", arm], f"received {received(metrics)}, allowed: a table of metrics")
+            self._fault([*inside, arm], f"received {received(metrics)}, allowed: a table of metrics")
             return dict.fromkeys(self.kinds)
         laws: dict[str, Law | None] = {}
         for metric, value in metrics.items():
-            where = ["variants", arm, metric]
+            where = [*inside, arm, metric]
             if metric == FAILED:
                 self._fault(where, "cannot be simulated; a failure is also a goal outcome: lower the goal's rate")
             elif metric not in self.kinds:
@@ -125,7 +183,7 @@ class _Reader:
                 laws[metric] = self._law(where, metric, value)
         return laws
 
-    def _law(self, where: list[str], metric: str, value: object) -> Law | None:
+    def _law(self, where: Sequence[str | int], metric: str, value: object) -> Law | None:
         if self.kinds[metric] == "numeric":
             return self._number(where, metric, value)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1:
@@ -133,7 +191,7 @@ class _Reader:
         self._fault(where, f"received {received(value)}, allowed for a binary metric: a rate from 0 to 1")
         return None
 
-    def _number(self, where: list[str], metric: str, value: object) -> Law | None:
+    def _number(self, where: Sequence[str | int], metric: str, value: object) -> Law | None:
         if not isinstance(value, Mapping):
             shape = '{ mean = …, sd = …, law = "normal" or "lognormal" }'
             self._fault(where, f"received {received(value)}, allowed for a numeric metric: {shape}")
@@ -159,7 +217,7 @@ class _Reader:
             if arm not in having:
                 self._fault(["variants", arm, metric], f"missing; {why} needs a law for each variant")
 
-    def _fault(self, where: list[str], message: str) -> None:
+    def _fault(self, where: Sequence[str | int], message: str) -> None:
         self.found.append(Problem(path(where), message))
 
 

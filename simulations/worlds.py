@@ -3,113 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bandit.arrays import FloatArray, IntArray
+from bandit.arrays import BoolArray, FloatArray
 from bandit.experiment import Experiment, Guardrail
 from bandit.ledger import GOAL
-from bandit.measures import Z2, N, Z, first_origin, guardrail_measure, measures_of, metric_bounds
-from simulations.laws import Bounds, Law, Normal
+from bandit.limits import limit_of
+from bandit.measures import first_origin, guardrail_measure, measures_of, metric_bounds
+from simulations.laws import Bounds, Law
+from simulations.outcomes import Metric, Numbers, Outcomes, Phase, Successes
 
-_CHUNK = 1 << 18
-"""Users drawn at a time where a sum has no law of its own: bounds memory, 2 MB an array."""
+__all__ = ["Change", "Numbers", "Outcomes", "Successes", "World"]
 
-
-class Outcomes(Protocol):
-    """Goal outcomes of whole epochs, as the sums that the ledger keeps."""
-
-    @property
-    def origin(self) -> float:
-        """The sums are of z = outcome − origin."""
-        ...
-
-    def draw(self, rng: np.random.Generator, users: IntArray, rows: IntArray) -> FloatArray:
-        """Return the sums of 1, z, z², z³ over the users of one epoch.
-
-        z³ is not drawn (nan): no allocation reads it.
-
-        Args:
-            rng: Source of luck.
-            users: Users assigned per row and arm, shape (n_rows, n_arms).
-            rows: Which row of the run each of them is, shape (n_rows,).
-
-        Returns:
-            Shape (n_rows, n_arms, 4).
-        """
-        ...
+_ROUNDING = 1e-9
+"""A level beyond its limit by this part of it is at the limit: shares above a value are computed, not declared."""
 
 
-@dataclass(frozen=True, slots=True)
-class Successes:
-    """Binary goals: exactly binomial, at a cost that does not depend on the number of users.
+@dataclass(frozen=True)
+class Change:
+    """From some user on, other laws.
 
     Attributes:
-        rates: Probability of 1 per arm, shape (n_arms,), or per row of the run, shape (n_rows, n_arms).
+        after_users: How many users of all variants a run has had when it comes, 1 or more.
+        laws: As in `World`, whole: those that do not change too.
     """
 
-    rates: FloatArray
-
-    @property
-    def origin(self) -> float:
-        """Zero: a sum of outcomes is a number of successes."""
-        return 0.0
-
-    def draw(self, rng: np.random.Generator, users: IntArray, rows: IntArray) -> FloatArray:
-        """Return the sums of 1, z, z², z³ over the users of one epoch, shape (n_rows, n_arms, 4)."""
-        successes = rng.binomial(users, self.rates[rows] if self.rates.ndim > 1 else self.rates)
-        return np.stack([users, successes, successes, successes], axis=-1).astype(np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """Numeric goals, arm by arm.
-
-    Normal outcomes without bounds: the sum is normal and the squares about the mean are chi-square, exactly
-    and at no cost per user. Anything else is drawn user by user, in chunks: time is proportional to users
-    (about 0.03 s per million), memory is not.
-
-    Attributes:
-        laws: One per arm.
-        bounds: Outcomes are cut to them.
-        origin: The sums are of z = outcome − origin.
-    """
-
-    laws: tuple[Law, ...]
-    bounds: Bounds
-    origin: float
-
-    def draw(self, rng: np.random.Generator, users: IntArray, rows: IntArray) -> FloatArray:  # noqa: ARG002
-        """Return the sums of 1, z, z², z³ over the users of one epoch, shape (n_rows, n_arms, 4)."""
-        sums = np.full((*users.shape, 4), np.nan)
-        sums[..., N] = users
-        for arm, law in enumerate(self.laws):
-            exact = isinstance(law, Normal) and not self.bounds.act
-            draw = self._normal if exact else self._one_by_one
-            sums[:, arm, Z], sums[:, arm, Z2] = draw(rng, law, users[:, arm])
-        return sums
-
-    def _normal(self, rng: np.random.Generator, law: Law, users: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return Σz and Σz² per row: Σz ~ N(nμ, nσ²), Σ(z − z̄)² ~ σ² χ²(n − 1), independent."""
-        assert isinstance(law, Normal)  # noqa: S101  (draw looked)
-        n = users.astype(np.float64)
-        z = n * (law.mean - self.origin) + law.sd * np.sqrt(n) * rng.standard_normal(n.shape)
-        squares = law.sd**2 * 2.0 * rng.standard_gamma(np.maximum(n - 1.0, 0.0) / 2.0)
-        return z, squares + z * z / np.maximum(n, 1.0)
-
-    def _one_by_one(self, rng: np.random.Generator, law: Law, users: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return Σz and Σz² per row, from each user's own outcome."""
-        ends = np.cumsum(users)
-        z_sum, z2_sum = np.zeros(len(users)), np.zeros(len(users))
-        for start in range(0, int(ends[-1]), _CHUNK):
-            user = np.arange(start, min(start + _CHUNK, int(ends[-1])))
-            row = np.searchsorted(ends, user, side="right")
-            z = np.clip(law.draw(rng, len(user)), self.bounds.low, self.bounds.high) - self.origin
-            z_sum += np.bincount(row, z, len(users))
-            z2_sum += np.bincount(row, z * z, len(users))
-        return z_sum, z2_sum
+    after_users: int
+    laws: Mapping[str, tuple[Law, ...]]
 
 
 @dataclass(frozen=True)
@@ -119,10 +41,18 @@ class World:
     Attributes:
         experiment: Whose variants and metrics it is about.
         laws: For each simulated metric one law per arm, in the order of `experiment.arms`.
+        changes: What becomes of them, in order.
     """
 
     experiment: Experiment
     laws: Mapping[str, tuple[Law, ...]]
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def stretches(self) -> tuple[World, ...]:
+        """The world before the first change, and after each, as worlds that do not change; there is at least one."""
+        laws = (self.laws, *(change.laws for change in self.changes))
+        return tuple(replace(self, laws=each, changes=()) for each in laws)
 
     @property
     def not_simulated(self) -> tuple[str, ...]:
@@ -144,17 +74,21 @@ class World:
 
     @property
     def outcomes(self) -> Outcomes:
-        """Goal outcomes of whole epochs."""
-        goal = self.experiment.goal
-        laws = self.laws[goal.metric]
-        if goal.kind == "binary":
-            return Successes(np.array([law.mean for law in laws]))
-        bounds = Bounds(*metric_bounds(self.experiment, goal.metric))
-        high = bounds.high if goal.cap is None else min(bounds.high, goal.cap)
-        # Without a declared origin the running engine takes its first outcome; any one near the means gives
-        # the same allocations, since they do not depend on it.
-        origin = first_origin(self.experiment, GOAL)
-        return Numbers(laws, Bounds(bounds.low, high), float(self.means.mean()) if origin is None else origin)
+        """Goal outcomes of whole epochs, before any change."""
+        return _goal_outcomes(self, _origins(self)[GOAL])
+
+    def phases(self, *, guarded: bool = True) -> tuple[Phase, ...]:
+        """Return what happens to users, before the first change and after each.
+
+        Args:
+            guarded: Whether guardrails are looked at; False: the goal alone is drawn.
+        """
+        origins = _origins(self)
+        starts = (0, *(change.after_users for change in self.changes))
+        return tuple(
+            Phase(first, _goal_outcomes(world, origins[GOAL]), _guarded(world, origins) if guarded else ())
+            for first, world in zip(starts, self.stretches, strict=True)
+        )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -167,7 +101,7 @@ class World:
         return (f"outcomes of '{goal.metric}' are cut to goal.range and goal.cap; their true means are then {cut}",)
 
     def guardrail_means(self, guardrail: Guardrail) -> FloatArray:
-        """Expected outcome of a user on a guardrail per arm: a rate, a mean, or a share above the limit.
+        """Expected outcome of a user on a guardrail per arm: a rate, a mean, or a share above a value.
 
         Args:
             guardrail: One of `simulated`.
@@ -182,11 +116,68 @@ class World:
             return np.array([bounds.above(law, measure.above) for law in laws])
         return np.array([bounds.mean(law, measure.cap) for law in laws])
 
+    def breaks(self, guardrail: Guardrail) -> BoolArray:
+        """Whether the true level of each arm is beyond a limit, shape (n_arms,).
+
+        Args:
+            guardrail: One of `simulated`; a relative one is never broken by control.
+        """
+        limit, level = limit_of(guardrail), self.guardrail_means(guardrail)
+        bar = limit.declared * (level[self.experiment.control] if limit.is_relative else 1.0)
+        beyond = bar - level if limit.above else level - bar
+        return np.asarray(beyond > _ROUNDING * abs(bar))
+
+    @property
+    def broken(self) -> BoolArray:
+        """Whether each arm truly breaks a limit, shape (n_arms,)."""
+        every = [self.breaks(guardrail) for guardrail in self.simulated]
+        return np.any(every, axis=0) if every else np.zeros(self.experiment.n_arms, dtype=bool)
+
     def user(self, rng: np.random.Generator, arm: str) -> dict[str, float]:
-        """Return what happens to one user of a variant: one value per simulated metric."""
+        """Return what happens to one user of a variant before any change: one value per simulated metric."""
         index = self.experiment.arm(arm)
         values: dict[str, float] = {}
         for metric, laws in self.laws.items():
             bounds = Bounds(*metric_bounds(self.experiment, metric))
             values[metric] = float(np.clip(laws[index].draw(rng, 1)[0], bounds.low, bounds.high))
         return values
+
+
+def _origins(world: World) -> list[float]:
+    """Return the origin of each measure.
+
+    Without a declared origin the running engine takes its first outcome; any one near the means gives the same
+    numbers, since they do not depend on it.
+    """
+    experiment = world.experiment
+    found = []
+    for index, measure in enumerate(measures_of(experiment)):
+        origin, laws = first_origin(experiment, index), world.laws.get(measure.metric)
+        if origin is None and laws is not None:
+            bounds = Bounds(*metric_bounds(experiment, measure.metric))
+            origin = float(np.mean([bounds.mean(law, measure.cap) for law in laws]))
+        found.append(origin or 0.0)
+    return found
+
+
+def _goal_outcomes(world: World, origin: float) -> Outcomes:
+    goal = world.experiment.goal
+    laws = world.laws[goal.metric]
+    if goal.kind == "binary":
+        return Successes(np.array([law.mean for law in laws]))
+    bounds = Bounds(*metric_bounds(world.experiment, goal.metric))
+    high = bounds.high if goal.cap is None else min(bounds.high, goal.cap)
+    return Numbers(laws, Bounds(bounds.low, high), origin)
+
+
+def _guarded(world: World, origins: list[float]) -> tuple[Metric, ...]:
+    """Return the metrics of all guardrails that are simulated, each with every measure of it."""
+    experiment = world.experiment
+    measures = measures_of(experiment)
+    found = []
+    for metric in dict.fromkeys(guardrail.metric for guardrail in world.simulated):
+        places = tuple(index for index, measure in enumerate(measures) if measure.metric == metric)
+        bounds = Bounds(*metric_bounds(experiment, metric))
+        own = tuple(measures[place] for place in places)
+        found.append(Metric(world.laws[metric], bounds, places, own, tuple(origins[place] for place in places)))
+    return tuple(found)

@@ -13,6 +13,8 @@ from bandit.arrays import FloatArray
 from bandit.errors import InvalidInput, Problem
 from bandit.learning import missing_value
 from bandit.wording import received, unknown_name
+from simulations.errors.checks import Check, CheckRow
+from simulations.errors.guardrail_checks import checks
 from simulations.errors.methods import SINGLE_LEVEL, verdicts
 from simulations.errors.records import Record, epoch_ends, record_runs
 from simulations.errors.scenarios import Scenario, scenarios
@@ -35,7 +37,11 @@ BOUNDS: Mapping[str, tuple[float, float]] = {
 DRIFT_BOUNDS: Mapping[str, tuple[float, float]] = {"fixed_end": (0.0, 0.065)}
 """Where they have to lie in addition where the base rate moves."""
 
-_LUCK = 2.0  # standard errors
+LUCK = 2.0
+"""Standard errors by which a number may be out of its bounds."""
+
+Asked = Scenario | Check
+"""What can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +103,18 @@ class ErrorRates:
         seed: Repeats the same numbers on the same versions.
         replications: Runs of each scenario.
         rows: In the order of the scenarios.
+        guardrails: In the order of the checks.
     """
 
     seed: int
     replications: int
     rows: tuple[Row, ...]
+    guardrails: tuple[CheckRow, ...] = ()
+
+    @property
+    def missed(self) -> int:
+        """How many rows, of either kind, have a number out of its bounds."""
+        return sum(bool(row.missed) for row in self.rows) + sum(row.missed(LUCK) for row in self.guardrails)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON contract, schema 1."""
@@ -111,11 +124,17 @@ class ErrorRates:
             "replications": self.replications,
             "bounds": {name: list(bounds) for name, bounds in {**BOUNDS, **DRIFT_BOUNDS}.items()},
             "scenarios": {row.name: row.to_dict() for row in self.rows},
+            "guardrails": {row.name: {**row.to_dict(), "missed": row.missed(LUCK)} for row in self.guardrails},
         }
 
 
-def chosen(names: Sequence[str] | None = None, *, quick: bool = False) -> list[Scenario]:
-    """Return the scenarios asked for, in the order of the table.
+def known() -> dict[str, Asked]:
+    """Return all that can be asked for by name, in the order of the tables."""
+    return {**scenarios(), **checks()}
+
+
+def chosen(names: Sequence[str] | None = None, *, quick: bool = False) -> list[Asked]:
+    """Return the scenarios and checks asked for, in the order of the tables.
 
     Args:
         names: Which; None: all.
@@ -124,20 +143,20 @@ def chosen(names: Sequence[str] | None = None, *, quick: bool = False) -> list[S
     Raises:
         InvalidInput: A name is unknown.
     """
-    known = scenarios()
+    every = known()
     if names is None:
-        return [scenario for scenario in known.values() if scenario.quick or not quick]
+        return [asked for asked in every.values() if asked.quick or not quick]
     for name in names:
-        if name not in known:
-            message = f"unknown scenario {received(name)}; {unknown_name(name, known)}"
+        if name not in every:
+            message = f"unknown scenario {received(name)}; {unknown_name(name, every)}"
             raise InvalidInput([Problem("only", message)])
-    return [scenario for name, scenario in known.items() if name in names]
+    return [asked for name, asked in every.items() if name in names]
 
 
 def error_rates(
-    asked: Sequence[Scenario], *, replications: int = 2_000, seed: int = 1, watch: Watch | None = None
+    asked: Sequence[Asked], *, replications: int = 2_000, seed: int = 1, watch: Watch | None = None
 ) -> ErrorRates:
-    """Return how often the inference errs in some scenarios, and how much it finds.
+    """Return how often the inference errs in some scenarios, how much it finds, and whether guardrails keep promises.
 
     A scenario's numbers depend on the seed and its name alone, not on the others asked for.
 
@@ -147,21 +166,42 @@ def error_rates(
         seed: Not negative.
         watch: Called after each chunk of runs.
     """
-    rows = [row for scenario in asked for row in measure(scenario, replications, seed, watch)]
-    return ErrorRates(seed, replications, tuple(rows))
+    rows: list[Row] = []
+    guardrails: list[CheckRow] = []
+    for one in asked:
+        if isinstance(one, Check):
+            guardrails += measure_check(one, replications, seed, watch)
+        else:
+            rows += measure(one, replications, seed, watch)
+    return ErrorRates(seed, replications, tuple(rows), tuple(guardrails))
+
+
+def measure_check(check: Check, replications: int, seed: int, watch: Watch | None = None) -> list[CheckRow]:
+    """Return the rows of one check, one per reading."""
+    parts = []
+    for size, chunk in _chunks(check.name, check.chunk, replications, seed):
+        parts.append(check.numbers(size, chunk))
+        if watch is not None:
+            watch(size * check.users)
+    return check.rows({reading: np.concatenate([part[reading] for part in parts]) for reading in parts[0]})
 
 
 def measure(scenario: Scenario, replications: int, seed: int, watch: Watch | None = None) -> list[Row]:
     """Return the rows of one scenario, one per reading."""
-    seeds = np.random.SeedSequence([seed, zlib.crc32(scenario.name.encode())])
-    sizes = [min(CHUNK, replications - start) for start in range(0, replications, CHUNK)]
     parts: dict[str, list[Mapping[str, FloatArray]]] = {reading: [] for reading in scenario.readings}
-    for size, chunk in zip(sizes, seeds.spawn(len(sizes)), strict=True):
+    for size, chunk in _chunks(scenario.name, CHUNK, replications, seed):
         for reading, numbers in _chunk(scenario, size, chunk).items():
             parts[reading].append(numbers)
         if watch is not None:
             watch(size * scenario.users)
     return [_row(scenario, reading, numbers) for reading, numbers in parts.items()]
+
+
+def _chunks(name: str, most: int, replications: int, seed: int) -> list[tuple[int, np.random.SeedSequence]]:
+    """Return how many runs at a time, and the seed of each time."""
+    seeds = np.random.SeedSequence([seed, zlib.crc32(name.encode())])
+    sizes = [min(most, replications - start) for start in range(0, replications, most)]
+    return list(zip(sizes, seeds.spawn(len(sizes)), strict=True))
 
 
 def _chunk(scenario: Scenario, runs: int, seeds: np.random.SeedSequence) -> dict[str, Mapping[str, FloatArray]]:
@@ -214,5 +254,5 @@ def _row(scenario: Scenario, reading: str, parts: Sequence[Mapping[str, FloatArr
 def _outside(number: Estimate, bounds: tuple[float, float]) -> bool:
     if number.value is None:
         return False
-    room = _LUCK * (number.error or 0.0)
+    room = LUCK * (number.error or 0.0)
     return not bounds[0] - room <= number.value <= bounds[1] + room

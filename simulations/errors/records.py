@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +94,11 @@ def record_runs(
 
 def observed_of(experiment: Experiment, record: Record) -> Observed:
     """Return what inference reads of the goal in each run, arrays of shape (n_runs, n_epochs, n_arms)."""
-    each = [observe(experiment, record.history(run), GOAL) for run in range(len(record.p))]
+    return stacked([observe(experiment, record.history(run), GOAL) for run in range(len(record.p))])
+
+
+def stacked(each: Sequence[Observed]) -> Observed:
+    """Return the same measure in several runs as one, with the runs on a first axis."""
     return replace(
         each[0],
         p=np.stack([one.p for one in each]),

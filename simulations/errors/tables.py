@@ -10,7 +10,8 @@ from rich.table import Table
 
 from bandit.markdown_text import table, text
 from bandit.report.numbers import NOTHING
-from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row
+from simulations.errors.checks import WORDS, CheckRow
+from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, LUCK, ErrorRates, Row
 
 MISSED = "✗"
 COMMON = ("any_time", "decision", "wrong_deploy")
@@ -45,6 +46,10 @@ POWER_HEAD = (
     "by the interval",
     "its users, mean",
 )
+"""Columns of the table of power."""
+
+GUARDRAIL_HEAD = ("check", "measured", "standard error", "at most", "users, median", "against")
+"""Columns of the tables of guardrails."""
 
 
 def tables(result: ErrorRates) -> list[str | Table]:
@@ -65,12 +70,17 @@ def document(result: ErrorRates) -> str:
 
 def _parts(result: ErrorRates) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
     """Give title, head and rows of each table."""
-    yield "Errors", ("scenario", *ERRORS.values()), _with_groups(result.rows, ERRORS, "{:.3f}")
-    ours = [row for row in result.rows if not row.reading]
-    yield "Intervals", ("scenario", *INTERVALS.values()), _with_groups(ours, INTERVALS, "{:.3f}")
+    if result.rows:
+        yield "Errors", ("scenario", *ERRORS.values()), _with_groups(result.rows, ERRORS, "{:.3f}")
+        ours = [row for row in result.rows if not row.reading]
+        yield "Intervals", ("scenario", *INTERVALS.values()), _with_groups(ours, INTERVALS, "{:.3f}")
     powers = power_cells(result)
     if powers:
         yield "Power", POWER_HEAD, powers
+    for kind, words in WORDS.items():
+        rows = [row for row in result.guardrails if row.check.kind == kind]
+        if rows:
+            yield f"Guardrails, {kind}: {words}", GUARDRAIL_HEAD, _check_cells(rows)
 
 
 def power_cells(result: ErrorRates) -> list[list[str]]:
@@ -93,12 +103,25 @@ def power_cells(result: ErrorRates) -> list[list[str]]:
 
 def sentences(result: ErrorRates) -> list[str]:
     """Return what the numbers are, and where they should lie."""
+    found = _of_scenarios(result) if result.rows else []
+    if not result.rows:
+        found.append(f"{result.replications:,} runs of each check, seed {result.seed}.")
+    if result.guardrails:
+        found += _GUARDRAIL_SENTENCES
+    total = len(result.rows) + len(result.guardrails)
+    return [
+        *found,
+        "A name with a colon shows what goes wrong when runs are read in another way; it has no bounds.",
+        f"{MISSED} marks a number out of its bounds by over two standard errors: {result.missed} of {total} rows.",
+    ]
+
+
+def _of_scenarios(result: ErrorRates) -> list[str]:
     common = [row.numbers[name].error or 0.0 for row in result.rows for name in COMMON if not row.reading]
     bounds = "; ".join(
         f"{_words(name)} {'at most ' if low == 0 else f'{low:g} to '}{high:g}" for name, (low, high) in BOUNDS.items()
     )
     drift = "; ".join(f"{_words(name)} at most {high:g}" for name, (_, high) in DRIFT_BOUNDS.items())
-    missed = sum(bool(row.missed) for row in result.rows)
     return [
         (
             f"{result.replications:,} runs of each scenario, seed {result.seed}. Standard errors: at most "
@@ -120,12 +143,35 @@ def sentences(result: ErrorRates) -> list[str]:
             "Found better: the best arm is declared better at some look; users by then, all of them where it never is. "
             "By the interval: the any-time interval lies above 0 at some look."
         ),
-        "A name with a colon shows what goes wrong when runs are read in another way; it has no bounds.",
-        (
-            f"{MISSED} marks a number out of its bounds by over two standard errors ({bounds}; where the base rate "
-            f"moves also {drift}): {missed} of {len(result.rows)} rows."
-        ),
+        f"Bounds: {bounds}; where the base rate moves also {drift}.",
     ]
+
+
+_GUARDRAIL_SENTENCES = [
+    (
+        "Guardrails: an absolute limit is looked at with every value that could break it, one relative to control and "
+        "a certificate at every closing of an epoch. A bound of suspensions is the sum of the shares of alpha that the "
+        "limits and windows of the check have; all guardrails together may spend 0.8 alpha."
+    ),
+    (
+        "Delays: users of the arm from which it was beyond its limit, until it is suspended; half of the runs take "
+        "longer. Late changes leave out runs that suspended before the change."
+    ),
+]
+
+
+def _check_cells(rows: Sequence[CheckRow]) -> list[list[str]]:
+    """Return the rows of checks, each group under a line of its own; what is above its bound is marked."""
+    cells = []
+    for group, members in groupby(rows, key=lambda row: row.check.group):
+        cells.append([f"{group}:", *[""] * (len(GUARDRAIL_HEAD) - 1)])
+        for row in members:
+            mark = f"{MISSED} " if row.missed(LUCK) else ""
+            numbers = [(row.number.value, "{:.4f}"), (row.number.error, "{:.4f}"), (row.bound, "{:.4f}")]
+            users = [(row.median_users, "{:,.0f}"), (row.against, "{:,.0f}")]
+            shown = [NOTHING if value is None else pattern.format(value) for value, pattern in [*numbers, *users]]
+            cells.append([f"{mark}{row.name}", *shown])
+    return cells
 
 
 def _words(name: str) -> str:

@@ -21,6 +21,7 @@ import httpx
 import uvicorn
 
 from bandit import parse_json
+from bandit.inference.windows import window_of
 from bandit.measures import FAILED, measures_of
 from server.app import create_app
 from server.store import Store
@@ -71,6 +72,26 @@ class Client:
     def move(self, key: str, action: str, **body: object) -> httpx.Response:
         path = f"/experiments/{quote(key, safe='')}/{action}"
         return self.http.post(path, json=body) if body else self.http.post(path)
+
+    def switch(self, key: str, variant: str, action: str, **body: object) -> httpx.Response:
+        path = f"/experiments/{quote(key, safe='')}/variants/{quote(variant, safe='')}/{action}"
+        return self.http.post(path, json=body) if body else self.http.post(path)
+
+    def expose(self, key: str, exposure: float | None, **body: object) -> httpx.Response:
+        return self.http.patch(f"/experiments/{quote(key, safe='')}", json={"exposure": exposure, **body})
+
+    def force(self, key: str, user_id: str, variant: str, **body: object) -> httpx.Response:
+        path = f"/experiments/{quote(key, safe='')}/forced/{quote(user_id, safe='')}"
+        return self.http.put(path, json={"variant": variant, **body})
+
+    def events(self, key: str) -> list[dict[str, Any]]:
+        """All events, page by page."""
+        found: list[dict[str, Any]] = []
+        page: dict[str, Any] = {"events": [None], "next": 0}
+        while page["events"]:
+            page = self.get(f"/experiments/{quote(key, safe='')}/events", after=str(page["next"]), limit="50")
+            found += page["events"]
+        return found
 
     def get(self, path: str, **parameters: str) -> Any:  # noqa: ANN401 - whatever JSON says
         response = self.http.get(path, params=parameters)
@@ -182,7 +203,10 @@ def rows(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
 
 def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables of a store."""
-    tables = ("experiments", "epochs", "cells", "sums", "assignments", "outcomes", "rewards")
+    tables = (
+        "experiments", "epochs", "cells", "sums", "assignments", "outcomes", "rewards", "visits", "returning_sums",
+        "generations", "guardrail_states", "forced", "events",
+    )  # fmt: skip
     return {table: rows(path, f"SELECT * FROM {table}") for table in tables}  # noqa: S608 - our own names
 
 
@@ -190,9 +214,14 @@ def check_ledger(path: Path, key: str) -> int:
     """Rebuild the ledger of an experiment from its rows, compare, and return the number of credited users."""
     number, definition, origins = rows(path, "SELECT id, definition, origins FROM experiments WHERE key = ?", key)[0]
     measures = measures_of(parse_json(definition))
-    assigned = rows(path, "SELECT epoch, arm, count(*) FROM assignments WHERE experiment = ? GROUP BY 1, 2", number)
-    counted = rows(path, "SELECT epoch, arm, assigned FROM cells WHERE experiment = ? AND assigned > 0", number)
+    assigned = rows(
+        path,
+        "SELECT epoch, arm, count(*), count(moved_at) FROM assignments WHERE experiment = ? GROUP BY epoch, arm",
+        number,
+    )
+    counted = rows(path, "SELECT epoch, arm, assigned, moved FROM cells WHERE experiment = ? AND assigned > 0", number)
     assert sorted(assigned) == sorted(counted)
+    check_returning(path, number, len(measures))
 
     valid = rows(
         path,
@@ -225,6 +254,29 @@ def check_ledger(path: Path, key: str) -> int:
         assert stored[place][0] == terms[0]  # users are exact
         assert all(abs(a - b) <= 1e-9 * max(1.0, abs(b)) for a, b in zip(stored[place], terms, strict=True))
     return len({user for user, *_ in outcomes})
+
+
+def check_returning(path: Path, number: int, n_measures: int) -> None:
+    """Compare the users who came back, by (epoch, arm, measure), with the visits that are stored of them."""
+    for measure in range(n_measures):
+        visits = rows(
+            path,
+            "SELECT epoch, arm, visits.number FROM visits JOIN assignments USING (experiment, user_id)"
+            " WHERE experiment = ? AND measure = ?",
+            number,
+            measure,
+        )
+        came: dict[tuple[int, int, int], float] = {}
+        for epoch, arm, visit in visits:
+            for window in filter(None, map(window_of, range(2, visit + 1))):
+                came[epoch, arm, window] = came.get((epoch, arm, window), 0.0) + 1.0
+        summed = rows(
+            path,
+            "SELECT epoch, arm, visit_window, n FROM returning_sums WHERE experiment = ? AND measure = ?",
+            number,
+            measure,
+        )
+        assert {tuple(place): n for *place, n in summed} == came
 
 
 def is_problem(response: httpx.Response, status: int) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from bandit import Report
 from server import answers, examples
-from server.messages import ChooseRequest, MoveAnswer, RewardRequest
+from server.messages import ChooseRequest, ForceAnswer, MoveAnswer, RewardRequest
 from tests.server.running import Service, command
 
 
@@ -88,7 +88,7 @@ def test_the_report_is_json_for_programs_and_markdown_for_people(service: Servic
     report = service.get("/experiments/x/report")
     text = service.http.get("/experiments/x/report?format=md")
 
-    assert report["schema"] == 2
+    assert report["schema"] == 3
     assert report["assigned"] == 1
     assert text.headers["content-type"] == "text/markdown; charset=utf-8"
     assert text.text.startswith("# x\n")
@@ -108,8 +108,8 @@ def test_the_list_of_experiments(service: Service) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", listed[0]["created_at"])
 
 
-def body_examples(document: dict[str, Any], path: str) -> list[Any]:
-    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+def body_examples(document: dict[str, Any], path: str, method: str = "post") -> list[Any]:
+    content = document["paths"][path][method]["requestBody"]["content"]["application/json"]
     return [example["value"] for example in content["examples"].values()]
 
 
@@ -125,6 +125,16 @@ def test_the_examples_work_as_they_are_against_the_demo() -> None:
         (made,) = body_examples(document, "/experiments")
         assert [variant.get("control", False) for variant in made["variants"]] == [True, False]
         assert server.http.post("/experiments", json=made).status_code == 201
+        for route, method in (
+            ("/experiments/{key}/variants/{variant}/suspend", "post"),
+            ("/experiments/{key}/variants/{variant}/resume", "post"),
+            ("/experiments/{key}/forced/{user_id}", "put"),
+            ("/experiments/{key}", "patch"),
+            ("/experiments/{key}/start", "post"),
+        ):
+            called = route.format(key=examples.DEMO, variant="B", user_id="user-1")
+            for body in body_examples(document, route, method):
+                assert server.http.request(method, called, json=body).status_code == 200
         for action in ("start", "pause", "stop"):
             assert server.http.post(f"/experiments/{examples.DEMO}/{action}").status_code == 200
         (stop,) = body_examples(document, "/experiments/{key}/stop")
@@ -141,6 +151,12 @@ def test_the_examples_work_as_they_are_against_the_demo() -> None:
         ("get", "/experiments/{key}/users/{user_id}", answers.UserAnswer),
         ("get", "/experiments/{key}/report", Report),
         ("get", "/readyz", answers.ReadyAnswer),
+        ("get", "/experiments/{key}/events", answers.EventsAnswer),
+        ("post", "/experiments/{key}/variants/{variant}/suspend", answers.VariantAnswer),
+        ("post", "/experiments/{key}/variants/{variant}/resume", answers.VariantAnswer),
+        ("put", "/experiments/{key}/forced/{user_id}", ForceAnswer),
+        ("delete", "/experiments/{key}/forced/{user_id}", ForceAnswer),
+        ("patch", "/experiments/{key}", answers.ExperimentAnswer),
         ("post", "/experiments/{key}/stop", MoveAnswer),
     ],
 )
@@ -149,7 +165,8 @@ def test_an_answer_is_as_the_document_describes_it(service: Service, method: str
     service.choose("x", "u")
     service.reward("x", "u", "r", metrics={"resolved": 1, "latency_ms": 9})
 
-    answer = service.http.request(method, route.format(key="x", user_id="u"))
+    body = {"put": {"variant": "B"}, "patch": {"exposure": 0.5}}.get(method)
+    answer = service.http.request(method, route.format(key="x", user_id="u", variant="B"), json=body)
 
     responses = service.get("/openapi.json")["paths"][route][method]["responses"]
     reference = responses["200"]["content"]["application/json"]["schema"]["$ref"]
@@ -189,8 +206,10 @@ def test_the_document_lists_every_reason(service: Service) -> None:
 
     reward, choose = (document["paths"][path]["post"]["description"] for path in ("/reward", "/choose"))
 
-    for reason in ("draft", "paused", "stopped", "not_enrolled", "other_variant", "failed", "unused"):
+    for reason in (
+        "draft", "paused", "stopped", "not_enrolled", "moved", "forced", "other_variant", "failed", "unused",
+    ):  # fmt: skip
         assert f"`{reason}`" in reward
-    for reason in ("new", "sticky", "not_enrolled", "stopped", "fallback"):
+    for reason in ("new", "sticky", "moved", "forced", "not_enrolled", "stopped", "fallback"):
         assert f"`{reason}`" in choose
     assert "voids the other metrics" in reward

@@ -88,7 +88,7 @@ def test_states_follow_each_other_and_repetition_changes_nothing(service: Servic
     assert service.choose("x", "early")["reason"] == "not_enrolled"
     is_problem(service.move("x", "pause"), 409)
 
-    notes = ["guardrails: reported, not enforced"]
+    notes: list[str] = []
     for _ in range(2):
         assert service.move("x", "start").json() == {"key": "x", "state": "running", "serve": None, "notes": notes}
     assert service.choose("x", "early")["reason"] == "new"  # asking a draft did not store them
@@ -175,7 +175,7 @@ def test_a_dry_run_says_what_would_be_stored_and_stores_nothing(service: Service
 
     assert response.status_code == 200
     assert response.json()["definition"]["goal"]["per_user"] == "mean"
-    assert response.json()["notes"] == ["guardrails: reported, not enforced"]
+    assert response.json()["notes"] == []
     assert service.get("/experiments") == {"experiments": []}
     is_problem(service.http.post("/experiments?dry-run=true", json=declaration()), 422)
     is_problem(service.http.post("/experiments?dry_run=maybe", json=declaration()), 422)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 import server.writer
 from bandit import Bandit, BanditError, Experiment, parse_json
+from bandit.saved import SavedState
 from server.live import Reward
-from server.operations import Choose, Count, Create, Move, Operation, Tick
+from server.operations import API, Choose, Count, Create, Expose, Force, Move, Operation, Switch, Tick
 from server.store import Store
 from server.writer import Writer
 from tests.server.running import Clock, check_ledger, declaration
@@ -39,6 +40,9 @@ OPERATIONS = st.one_of(
     st.builds(Count, st.just("x"), REWARDS),
     st.builds(Count, st.just("x"), REWARDS),
     st.builds(Move, st.just("x"), st.sampled_from(["start", "start", "start", "pause"])),
+    st.builds(Switch, st.just("x"), st.sampled_from(["B", "B", "C", "A"]), st.booleans(), st.just("by hand")),
+    st.builds(Force, st.just("x"), USERS, st.sampled_from([None, None, "A", "B"])),
+    st.builds(Expose, st.just("x"), st.sampled_from([None, None, 0.5, 1, 1.0])),
     st.just(Tick("x")),
 )
 STOPS = st.builds(Move, st.just("x"), st.just("stop"), st.sampled_from([None, "B"]), st.booleans())
@@ -55,14 +59,39 @@ def told_by(twin: Bandit, operation: Operation) -> object:
         case Count(_, reward):
             return twin.reward(**asdict(reward))
         case Move(_, "start"):
-            twin.start()
+            twin.start(actor=API)
         case Move(_, "pause"):
-            twin.pause()
+            twin.pause(actor=API)
         case Move(_, _, serve, now):
-            twin.stop(serve, now=now)
-        case _:
+            twin.stop(serve, now=now, actor=API)
+        case Tick():
             twin.tick()
+        case _:
+            _constrain(twin, operation)
     return None
+
+
+def _constrain(twin: Bandit, operation: Operation) -> None:
+    match operation:
+        case Switch(_, variant, True, reason):
+            twin.resume(variant, reason=reason, actor=API)
+        case Switch(_, variant, False, reason):
+            twin.suspend(variant, reason=reason, actor=API)
+        case Force(_, user, None):
+            twin.release(user, actor=API)
+        case Force(_, user, str(variant)):
+            twin.force(user, variant, actor=API)
+        case Expose(_, exposure):
+            twin.set_exposure(exposure, actor=API)
+
+
+def in_order(saved: SavedState) -> SavedState:
+    """A state without its latest time, and with entries that have keys in the order of these."""
+    epochs = [
+        replace(epoch, cells=[replace(cell, returning=sorted(cell.returning)) for cell in epoch.cells])
+        for epoch in saved.epochs
+    ]
+    return replace(saved, now=None, epochs=epochs, states=sorted(saved.states))
 
 
 async def compare(experiment: Experiment, path: Path, steps: list[tuple[Operation, bool, float]]) -> None:
@@ -87,7 +116,7 @@ async def compare(experiment: Experiment, path: Path, steps: list[tuple[Operatio
         stored = writers[0].store.load("x")
         assert stored is not None
         # The latest time is stored with the next change; all else is as the engine has it, to the last bit.
-        assert replace(stored.saved, now=None) == replace(twin.saved_state, now=None)
+        assert in_order(stored.saved) == in_order(twin.saved_state)
     assert json.dumps(twin.report().to_dict(), allow_nan=False)  # it can be sent whatever happened
     for writer in writers:
         await asyncio.to_thread(writer.close)
@@ -104,7 +133,13 @@ def test_the_store_is_the_engine(
 ) -> None:
     experiment = parse_json(
         json.dumps(
-            declaration(salt="s", rewards={"window": window}, policy={"min_batch": 3, "warmup": 2, "max_epoch": "30m"})
+            declaration(
+                salt="s",
+                rewards={"window": window},
+                policy={"min_batch": 3, "warmup": 2, "max_epoch": "30m"},
+                variants=[{"key": "A", "control": True}, {"key": "B"}, {"key": "C"}],
+                rollout={"exposure": 1.0, "ramp": [0.3, 0.6, 1.0], "ramp_users": 2, "ramp_after": "20m"},
+            )
         )
     )
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:

@@ -61,8 +61,9 @@ def test_the_example_is_right_and_says_what_it_asks_for(experiment: Path) -> Non
     done = sim("check", experiment)
 
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("A (control), B", "resolved: binary", "A 20.0%, B 10.0%", "thompson", "worst", "not enforced"):
+    for words in ("A (control), B", "resolved: binary", "A 20.0%, B 10.0%", "thompson", "worst", "max_increase 0.2"):
         assert words in done.stdout
+    assert "not enforced" not in done.stdout
 
 
 @pytest.mark.parametrize("limit", ["max = 0.1", "min = 0.9", "max_increase = 0.2", "max_decrease = 0.1"])
@@ -100,8 +101,12 @@ def test_the_examples_can_be_compared_as_they_are(experiment: Path, world: Path,
     assert document["users"] == 2000
     assert document["not_simulated"] == []
     assert document["policies"]["thompson"]["gain_over_fixed"] > 0.01
-    for words in ("thompson", "fixed", "regret", "±", "guardrails: reported, not enforced", "true difference"):
+    for words in ("thompson", "fixed", "regret", "±", "thompson (no guardrails)", "true difference"):
         assert words in done.stdout
+    for words in ("users on a variant that breaks a limit", "runs with a false suspension", "B suspended: runs"):
+        assert words in done.stdout
+    assert "In truth, every variant keeps its limits." in done.stdout
+    assert "not enforced" not in done.stdout
 
 
 def test_json_to_standard_output_is_json_alone_and_repeatable(experiment: Path, world: Path) -> None:
@@ -111,6 +116,23 @@ def test_json_to_standard_output_is_json_alone_and_repeatable(experiment: Path, 
 
     assert json.loads(first.stdout)["seed"] == 1
     assert first.stdout == again.stdout != other.stdout
+
+
+def test_a_policy_that_forgets_can_be_compared_in_a_world_that_changes(inside: Inside, tmp_path: Path) -> None:
+    names = {"key": "k", "goal": {"metric": "m", "kind": "binary"}}
+    (tmp_path / "e.json").write_text(json.dumps(names | {"variants": [{"key": "A", "control": True}, {"key": "B"}]}))
+    change = {"after_users": 1_000, "variants": {"B": {"m": 0.1}}}
+    (tmp_path / "w.json").write_text(json.dumps({"variants": {"A": {"m": 0.2}, "B": {"m": 0.4}}, "changes": [change]}))
+    policies = "thompson,thompson:half_life=300"
+
+    done = inside(
+        "compare", tmp_path / "e.json", "--truth", tmp_path / "w.json", "--users", 4_000, "--replications", 30,
+        "--policies", policies, "--json", "-",
+    )  # fmt: skip
+
+    found = json.loads(done.stdout)["policies"]
+    assert list(found) == policies.split(",")
+    assert found["thompson:half_life=300"]["regret"] < 0.8 * found["thompson"]["regret"]
 
 
 def test_plan_gives_users_and_days(experiment: Path) -> None:
@@ -193,6 +215,7 @@ MISUSE = [
     (["compare", "{e}"], "--truth"),
     (["compare", "{e}", "--truth", "{w}", "--policies", "tompson"], "'thompson'"),
     (["compare", "{e}", "--truth", "{w}", "--policies", "ucb,ucb"], "each once"),
+    (["compare", "{e}", "--truth", "{w}", "--policies", "ucb:half_life=7d"], "no clock"),
     (["compare", "{e}", "--truth", "{w}", "--users", "0"], "--users"),
     (["compare", "{e}", "--truth", "{w}", "--floor", "2"], "--floor"),
     (["compare", "{e}", "--truth", "{w}", "--seed", "-1"], "--seed"),

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from bandit.errors import InvalidInput
-from simulations.compare import POLICIES, compare, under
+from simulations.compare import POLICIES, compare, settings_of, under
 from simulations.scores import Estimate
 from simulations.tables import comparison_sentences, shown
+from simulations.world_files import parse_world
+from simulations.worlds import World
 from tests.bandit.making import make_experiment
 from tests.simulations.making import make_world
 
@@ -24,10 +27,108 @@ def test_the_json_contract_key_by_key() -> None:
     assert list(document["policies"]) == ["thompson", "fixed"]
     for policy in document["policies"].values():
         pairs = [key for name in NUMBERS for key in (name, f"{name}_se")]
-        assert list(policy) == [*pairs, "welch", "guardrails"]
+        assert list(policy) == [
+            *pairs, "welch", "guardrails", "exposed_to_breach", "exposed_to_breach_se", "false_suspensions",
+            "false_suspensions_se", "share_best_within_limits", "share_best_within_limits_se", "suspensions",
+        ]  # fmt: skip
         assert list(policy["welch"]) == ["significant", "significant_se", "mean_difference", "mean_difference_se"]
         assert all(isinstance(policy[key], float) for key in pairs)
         assert policy["guardrails"] == []
+        assert list(policy["suspensions"]) == ["B"]
+        assert policy["suspensions"]["B"] == {
+            "breaks_limit": False,
+            "suspended": 0.0,
+            "suspended_se": 0.0,
+            "suspended_after": None,
+            "suspended_after_se": None,
+        }
+
+
+def guarded(harm: float) -> World:
+    rails = [{"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}]
+    laws = {arm: {"resolved": rate, "harmful": h} for arm, rate, h in (("A", 0.3, 0.005), ("B", 0.4, harm))}
+    return parse_world(make_experiment(guardrails=rails), {"variants": laws})
+
+
+def test_beside_each_policy_stands_the_same_one_without_guardrails() -> None:
+    world = guarded(harm=0.1)
+
+    result = compare(world, ["thompson", "fixed"], users=2_000, replications=100)
+
+    assert list(result.policies) == ["thompson", "thompson (no guardrails)", "fixed", "fixed (no guardrails)"]
+    exposed = {name: score.limits["exposed_to_breach"].value or 0.0 for name, score in result.policies.items()}
+    assert exposed["fixed (no guardrails)"] == pytest.approx(1_000, abs=10)
+    assert exposed["thompson (no guardrails)"] > 1_200
+    assert exposed["fixed"] < 300
+    assert exposed["thompson"] < 200
+    suspended = result.policies["thompson"].suspensions["B"]
+    assert suspended.breaks
+    assert suspended.suspended.value == pytest.approx(1.0, abs=0.05)
+    assert 50 < (suspended.after.value or 0.0) < 1_000
+    assert result.policies["thompson"].limits["false_suspensions"].value == 0.0
+    assert (result.policies["thompson"].limits["share_best_within_limits"].value or 0.0) > 0.9
+    assert "B breaks harmful; the best that keeps its limits is A with resolved 0.3." in comparison_sentences(result)[2]
+
+
+def test_without_guardrails_a_policy_has_the_numbers_of_an_experiment_that_has_none() -> None:
+    world = guarded(harm=0.1)
+    plain = compare(make_world([0.3, 0.4]), ["thompson"], users=700, replications=20).policies["thompson"]
+
+    found = compare(world, ["thompson"], users=700, replications=20).policies["thompson (no guardrails)"]
+
+    assert found.numbers == plain.numbers
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "half_life"),
+    [("ucb", "ucb", 900), ("thompson:half_life=5000", "thompson", 5000), ("top_two:half_life=none", "top_two", None)],
+)
+def test_a_policys_name_may_say_how_it_forgets(name: str, kind: str, half_life: int | None) -> None:
+    settings = under(make_experiment(policy={"half_life": 900}), name).policy
+
+    assert (settings.kind, settings.half_life) == (kind, half_life)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("thompson:half_life=7d", "received half_life='7d', allowed: a whole number of users from 1"),
+        ("thompson:half_life=0", "'0'"),
+        ("thompson:half_life=", "''"),
+        ("thompson:half_life=-3", "'-3'"),
+        ("thompson:half_life=1" + "0" * 30, "a whole number"),
+        ("thompson:beta=0.5", "allowed: half_life=USERS or half_life=none"),
+        ("thompson:", "received '' after thompson"),
+        ("tompson:half_life=7", "did you mean 'thompson'"),
+    ],
+)
+def test_a_policys_name_that_says_nothing_is_refused_in_words(name: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        settings_of(name)
+
+
+def test_a_half_life_in_time_is_refused_with_the_cure() -> None:
+    world = make_world([0.3, 0.4], policy={"half_life": "7d"})
+
+    with pytest.raises(InvalidInput, match="no clock; allowed: a number of users"):
+        compare(world, ["thompson"], users=10, replications=1)
+
+    compare(world, ["thompson:half_life=50", "thompson:half_life=none", "fixed"], users=10, replications=1)
+
+
+def test_a_world_that_changes_is_told_as_such() -> None:
+    rails = [{"metric": "harmful", "kind": "binary", "max": 0.01}]
+    laws = {arm: {"resolved": rate, "harmful": 0.005} for arm, rate in (("A", 0.3), ("B", 0.4))}
+    change = {"after_users": 100, "variants": {"B": {"resolved": 0.2, "harmful": 0.02}}}
+    world = parse_world(make_experiment(guardrails=rails), {"variants": laws, "changes": [change]})
+
+    told = comparison_sentences(compare(world, ["thompson"], users=200, replications=5))
+
+    assert "+0.1, then -0.1" in told[0]
+    assert told[2:4] == [
+        "In truth, before the change, every variant keeps its limits.",
+        "In truth, after 100 users, B breaks harmful; the best that keeps its limits is A with resolved 0.3.",
+    ]
 
 
 @pytest.mark.parametrize("kind", POLICIES)

@@ -16,10 +16,10 @@ from bandit.inference.shares import decision_level
 from bandit.report.build import build_report
 from simulations.__main__ import main
 from simulations.errors.methods import looks_at
-from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row, chosen, error_rates
+from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row, chosen, error_rates, known
 from simulations.errors.readings import OpenEpochs
 from simulations.errors.records import Record, epoch_ends, observed_of, record_runs
-from simulations.errors.scenarios import asked, scenarios
+from simulations.errors.scenarios import asked
 from simulations.errors.tables import MISSED, document
 from simulations.errors.worlds import Skewed, Truth, answered_rates, rates, user_means
 from simulations.runner import UserRecord, run_epochs, run_users
@@ -169,7 +169,7 @@ def test_an_unknown_scenario_is_refused_with_the_known_names() -> None:
 def test_a_quick_run_takes_some_of_every_kind() -> None:
     quick, every = chosen(quick=True), chosen()
 
-    assert [scenario.name for scenario in every] == list(scenarios())
+    assert [scenario.name for scenario in every] == list(known())
     assert 5 <= len(quick) < len(every) / 2
 
 

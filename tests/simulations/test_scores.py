@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -181,6 +183,127 @@ def test_numeric_goals_are_scored_in_their_own_unit() -> None:
     assert abs(difference.value - 3.0) < Z * difference.error
     assert difference.error == pytest.approx(10 * np.sqrt(4 / 1_000 / 1_000), rel=0.1)
     assert result.numbers["reward_per_user"].value == pytest.approx(101.5, abs=0.01)
+
+
+def test_the_median_has_the_error_of_order_statistics() -> None:
+    rng = np.random.default_rng(1)
+
+    estimates = [Estimate.median(rng.normal(size=401)) for _ in range(400)]
+
+    # A normal median has the standard error √(π/2)/√n.
+    expected = np.sqrt(np.pi / 2 / 401)
+    assert np.mean([each.error for each in estimates if each.error is not None]) == pytest.approx(expected, rel=0.08)
+    assert np.std([each.value for each in estimates if each.value is not None]) == pytest.approx(expected, rel=0.15)
+    assert Estimate.median(np.array([np.nan, 3.0])) == Estimate(3.0, None)
+    assert Estimate.median(np.array([np.nan])) == Estimate(None, None)
+    assert Estimate.median(np.array([5.0, 1.0])) == Estimate(3.0, 2.0)
+
+
+def in_phases(first: list[list[int]], second: list[list[int]], after: list[list[float]] | None = None) -> Runs:
+    """Return runs with users per run and arm before and after a change, nobody of whom succeeded."""
+    by_phase = np.array([first, second])
+    users = by_phase.sum(axis=0)
+    n, nothing = users.astype(np.float64), np.zeros(users.shape)
+    suspended = None if after is None else np.array(after)
+    return Runs(users, Totals(n, n, nothing, nothing, 0.0), np.full(len(users), 3), by_phase, suspended)
+
+
+def test_regret_follows_the_laws_of_each_users_time() -> None:
+    experiment = make_experiment()
+    laws = [
+        {arm: {"resolved": rate} for arm, rate in zip("AB", rates, strict=True)} for rates in ((0.3, 0.5), (0.3, 0.1))
+    ]
+    world = parse_world(experiment, {"variants": laws[0], "changes": [{"after_users": 100, "variants": laws[1]}]})
+    runs = in_phases([[20, 80]], [[150, 50]])
+
+    numbers = {name: estimate.value for name, estimate in score(experiment, world, runs).numbers.items()}
+
+    assert numbers["regret"] == pytest.approx(20 * 0.2 + 50 * 0.2)
+    reward = (20 * 0.3 + 80 * 0.5 + 150 * 0.3 + 50 * 0.1) / 300
+    equal = (100 * 0.4 + 200 * 0.2) / 300
+    assert numbers["reward_per_user"] == pytest.approx(reward)
+    assert numbers["gain_over_fixed"] == pytest.approx(reward / equal - 1.0)
+    assert numbers["share_best"] == pytest.approx((80 + 150) / 300)
+
+
+def test_the_pick_reads_what_is_remembered() -> None:
+    world = make_world([0.2, 0.3])
+    runs = binary_runs([[50, 50]], [[25, 5]])
+
+    assert score(world.experiment, world, runs).numbers["picked_best"].value == 0.0
+    recent = Totals(*(np.array([[10.0, 10.0]]),) * 2, *(np.array([[1.0, 6.0]]),) * 2, 0.0)
+    forgetful = replace(runs, remembered=recent)
+    assert score(world.experiment, world, forgetful).numbers["picked_best"].value == 1.0
+
+
+def test_a_suspended_variant_is_not_picked() -> None:
+    world = make_world([0.2, 0.3, 0.1])
+    runs = binary_runs([[50, 50, 50]] * 2, [[10, 25, 5]] * 2)
+
+    suspended = replace(runs, suspended_after=np.array([[np.nan, 150.0, np.nan], [np.nan] * 3]))
+
+    assert score(world.experiment, world, suspended).numbers["picked_best"].value == 0.5
+
+
+def test_whoever_breaks_a_limit_and_who_is_suspended_wrongly_is_counted_by_the_truth_of_the_time() -> None:
+    rails = [{"metric": "harmful", "kind": "binary", "max": 0.01}]
+    experiment = make_experiment(3, guardrails=rails)
+    # Control breaks the limit, but is not counted; B breaks it after the change, C never.
+    laws = {arm: {"resolved": 0.3, "harmful": harm} for arm, harm in (("A", 0.5), ("B", 0.01), ("C", 0.005))}
+    change = {"after_users": 100, "variants": {"B": {"harmful": 0.02}}}
+    world = parse_world(experiment, {"variants": laws, "changes": [change]})
+    nan = np.nan
+    runs = in_phases(
+        [[40, 30, 30]] * 4,
+        [[200, 60, 0], [100, 100, 100], [300, 0, 0], [160, 40, 60]],
+        [[nan, nan, nan], [nan, 100, nan], [nan, 150, nan], [nan, 200, 160]],
+    )
+
+    result = score(experiment, world, runs)
+
+    assert result.limits["exposed_to_breach"].value == pytest.approx((60 + 100 + 0 + 40) / 4)
+    # Run 2: suspended at 100 users, before the change; run 4: C, which keeps its limit.
+    assert result.limits["false_suspensions"].value == pytest.approx(0.5)
+    # All are equally good, but B is not allowed after the change.
+    within = [1 - 60 / 360, 1 - 100 / 400, 1.0, 1 - 40 / 360]
+    assert result.limits["share_best_within_limits"].value == pytest.approx(np.mean(within))
+    assert list(result.suspensions) == ["B", "C"]
+    b, c = result.suspensions.values()
+    assert (b.breaks, b.suspended.value, b.after.value) == (True, 0.75, 150.0)
+    assert (c.breaks, c.suspended.value, c.after.value) == (False, 0.25, 160.0)
+    assert world.stretches[1].broken.tolist() == [True, True, False]
+
+
+LIMITS: list[tuple[dict[str, object], object, object, bool]] = [
+    ({"kind": "binary", "max": 0.1}, 0.05, 0.11, True),
+    ({"kind": "binary", "max": 0.1}, 0.05, 0.1, False),
+    ({"kind": "binary", "min": 0.9}, 0.95, 0.89, True),
+    ({"kind": "binary", "max_increase": 0.2}, 0.1, 0.121, True),
+    ({"kind": "binary", "max_increase": 0.2}, 0.1, 0.12, False),
+    ({"kind": "binary", "max_decrease": 0.1}, 0.5, 0.44, True),
+    ({"kind": "numeric", "max": 3.0}, {"mean": 2.0, "sd": 0.0}, {"mean": 3.1, "sd": 0.0}, True),
+    ({"kind": "numeric", "max_increase": 0.5, "cap": 9.0}, {"mean": 2.0, "sd": 0.0}, {"mean": 3.0, "sd": 0.0}, False),
+    ({"kind": "numeric", "quantile": 0.5, "max": 3.0}, {"mean": 2.0, "sd": 1.0}, {"mean": 3.0, "sd": 1.0}, False),
+    ({"kind": "numeric", "quantile": 0.5, "max": 3.0}, {"mean": 2.0, "sd": 1.0}, {"mean": 3.1, "sd": 1.0}, True),
+    (
+        {"kind": "numeric", "quantile": 0.9, "max_increase": 0.5, "at": 3.0},
+        {"mean": 2.0, "sd": 1.0},
+        {"mean": 2.5, "sd": 1.0},
+        True,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rail", "control", "treatment", "breaks"), LIMITS, ids=lambda part: str(part)[:45])
+def test_an_arm_breaks_a_limit_if_its_true_level_is_beyond_it(
+    rail: dict[str, object], control: object, treatment: object, breaks: bool
+) -> None:
+    experiment = make_experiment(guardrails=[{"metric": "m", **rail}])
+    variants = {"A": {"resolved": 0.3, "m": control}, "B": {"resolved": 0.3, "m": treatment}}
+
+    world = parse_world(experiment, {"variants": variants})
+
+    assert world.broken.tolist() == [False, breaks]
 
 
 def test_guardrails_are_expected_outcomes_of_the_users_there_were() -> None:

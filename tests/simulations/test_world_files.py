@@ -41,6 +41,78 @@ def test_json_says_the_same() -> None:
     assert world.not_simulated == ("latency", "failed")
 
 
+def test_changes_give_new_laws_to_what_they_name_and_leave_the_rest() -> None:
+    text = """
+    [variants]
+    A = { resolved = 0.3, latency = { mean = 900, sd = 300 } }
+    B = { resolved = 0.4, latency = { mean = 900, sd = 300 } }
+    [[changes]]
+    after_users = 1000
+    variants.B.resolved = 0.2
+    [[changes]]
+    after_users = 5000
+    [changes.variants.A]
+    resolved = 0.1
+    latency = { mean = 500, sd = 10, law = "lognormal" }
+    """
+
+    world = parse_world_toml(EXPERIMENT, text)
+
+    assert [change.after_users for change in world.changes] == [1000, 5000]
+    before, first, second = world.stretches
+    assert (before.laws, before.changes) == (world.laws, ())
+    assert first.laws == {**world.laws, "resolved": (Rate(0.3), Rate(0.2))}
+    assert second.laws["resolved"] == (Rate(0.1), Rate(0.2))
+    assert second.laws["latency"] == (Lognormal(500.0, 10.0), Normal(900.0, 300.0))
+    assert [phase.first_user for phase in world.phases()] == [0, 1000, 5000]
+
+
+def test_a_change_keeps_the_origin_of_sums() -> None:
+    experiment = make_experiment(goal={"metric": "stars", "kind": "numeric"})
+    law, other = ({"stars": {"mean": mean, "sd": 1}} for mean in (3, 900))
+    change = {"after_users": 10, "variants": {"A": other, "B": other}}
+
+    world = parse_world(experiment, {"variants": {"A": law, "B": law}, "changes": [change]})
+
+    assert [phase.goal.origin for phase in world.phases()] == [3.0, 3.0]
+
+
+def changed(*changes: object, **parts: object) -> dict[str, Any]:
+    return {"variants": {"A": GOOD, "B": GOOD}, "changes": list(changes), **parts}
+
+
+LATER = {"after_users": 100, "variants": {"B": {"resolved": 0.1}}}
+CHANGE_FAULTS: list[tuple[dict[str, Any], str, str]] = [
+    (changed(changes=3), "changes", "tables [[changes]]"),
+    (changed(3), "changes[0]", "a table of 'after_users', 'variants'"),
+    (changed(LATER | {"after": 1}), "changes[0].after", "did you mean 'after_users'"),
+    (changed({"variants": LATER["variants"]}), "changes[0].after_users", "missing: a whole number"),
+    (
+        changed(LATER | {"after_users": 0}),
+        "changes[0].after_users",
+        "received 0, allowed: a whole number of users from 1",
+    ),
+    (changed(LATER | {"after_users": 1.5}), "changes[0].after_users", "received 1.5"),
+    (changed(LATER | {"after_users": True}), "changes[0].after_users", "received True"),
+    (changed(LATER, LATER), "changes[1].after_users", "later than the change before it (at 100)"),
+    (changed({"after_users": 5}), "changes[0].variants", "missing: a table of variants"),
+    (changed({"after_users": 5, "variants": {}}), "changes[0].variants", "a table of variants"),
+    (changed({"after_users": 5, "variants": {"C": {}}}), "changes[0].variants.C", "unknown variant"),
+    (changed({"after_users": 5, "variants": {"B": 3}}), "changes[0].variants.B", "a table of metrics"),
+    (changed({"after_users": 5, "variants": {"B": {"resolvd": 1}}}), "changes[0].variants.B.resolvd", "'resolved'"),
+    (changed({"after_users": 5, "variants": {"B": {"resolved": 2}}}), "changes[0].variants.B.resolved", "received 2"),
+    (
+        changed({"after_users": 5, "variants": {"B": {"latency": {"mean": 1, "sd": -1}}}}),
+        "changes[0].variants.B.latency.sd",
+        "0 or more",
+    ),
+    (
+        {"variants": {"A": {"resolved": 0.3}, "B": {"resolved": 0.3}}}
+        | {"changes": [{"after_users": 5, "variants": {"B": {"latency": GOOD["latency"]}}}]},
+        "changes[0].variants.B.latency",
+        "has no law before the change",
+    ),
+]
 FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({}, "variants", "missing"),
     ({"variants": 3}, "variants", "received 3"),
@@ -69,7 +141,7 @@ LAW_FAULTS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("document", "field", "message"), FAULTS, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(("document", "field", "message"), FAULTS + CHANGE_FAULTS, ids=lambda part: str(part)[:40])
 def test_a_fault_is_named_with_its_place(document: dict[str, Any], field: str, message: str) -> None:
     with pytest.raises(InvalidWorld) as caught:
         parse_world(EXPERIMENT, document)
