@@ -252,11 +252,8 @@ class Bandit:
         arm = self.experiment.control if serve is None else self.experiment.arm(serve)
         if self.state == "stopped":
             return
-        was_running = self.state == "running"
         self.state, self.serve, self.timeline.frozen = "stopped", arm, now
-        at = self._time()
-        if was_running:
-            self.timeline.end(at)
+        self.timeline.end(self._time())
         self.oversight.note("stopped", reason, actor, self.experiment.arms[arm], {"now": now})
 
     def suspend(self, variant: str, *, reason: str = "", actor: str = OPERATOR) -> None:
@@ -387,11 +384,11 @@ class Bandit:
 
         `choose` and `reward` do this as well; call it where neither may come for a while.
         """
-        now, closed = self._time(), self.timeline.closed
+        now = self._time()
         self.timeline.close(now)
         if self.state == "running" and (self.timeline.is_aged(now) or now >= self.oversight.alarm):
             self._renew(now)
-        elif self.state != "running" and self.timeline.closed > closed:
+        elif self.state != "running" and self.timeline.closed > self.oversight.looked_at:
             self._go_on(now)
 
     @property

@@ -36,6 +36,7 @@ class Oversight:
         exposure: Share of users that is let in now, in [0, 1].
         states: By guardrail and arm the state, where it is or was another than "unknown", and since when.
         events: What changed, in order.
+        looked_at: Closed epochs at the last look.
     """
 
     def __init__(self, experiment: Experiment, timeline: Timeline, now: Callable[[], float | None]) -> None:
@@ -45,6 +46,7 @@ class Oversight:
         self.exposure = self.ramp.exposure(experiment)
         self.states: dict[tuple[int, int], tuple[GuardrailVerdict, float | None]] = {}
         self.events: list[Event] = []
+        self.looked_at = 0
         self._timeline = timeline
         self._now = now
 
@@ -69,6 +71,7 @@ class Oversight:
             running: Whether there is a next epoch.
         """
         history = self.history
+        self.looked_at = history.closed_epochs
         found = judge(self.experiment, history)
         for arm, key in enumerate(self.experiment.arms):
             broken = found.broken(arm)
@@ -156,6 +159,10 @@ class Oversight:
 
     def _begin_generation(self, arm: int) -> None:
         self._timeline.begin_generation(arm)
+        if self.experiment.rollout.ramp is not None and self.ramp.by_hand is None:
+            # Nothing is known of the new generation: what others did on this step does not speak for it.
+            first_epoch, since = len(self._timeline.epochs) + 1, self._now() or 0.0
+            self.set_ramp(replace(self.ramp, first_epoch=first_epoch, since=since))
         self.states = {place: state for place, state in self.states.items() if place[1] != arm}
 
     def _climb(self, history: History, found: Judgement, now: float) -> None:

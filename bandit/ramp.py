@@ -52,7 +52,7 @@ def what_holds(experiment: Experiment, history: History, ramp: Ramp, feasible: F
     """Return why the next step is not taken yet, in words; empty if nothing holds it.
 
     A step needs its least time, enough users of each treatment with a value of every guardrail (without guardrails:
-    users assigned), and no treatment that may well break a limit.
+    users assigned), and no treatment that may well break a limit. With nothing on it a ramp does not climb.
 
     Args:
         experiment: Its ramp.
@@ -70,10 +70,9 @@ def what_holds(experiment: Experiment, history: History, ramp: Ramp, feasible: F
         (f" with a value of {rail.metric}", sums[guardrail_measure(experiment, rail)][since, :, N].sum(axis=0))
         for rail in experiment.guardrails
     ] or [("", history.ledger.assigned[since].sum(axis=0).astype(np.float64))]
-    for generation in history.generations_of(experiment.n_arms):
-        arm = generation.arm
-        if arm == experiment.control or generation.ended is not None:
-            continue
+    treatments = [each for each in history.generations_of(experiment.n_arms) if each.arm != experiment.control]
+    going_on = [generation.arm for generation in treatments if generation.ended is None]
+    for arm in going_on:
         for what, users in counted:
             if users[arm] < wanted:
                 return f"{experiment.arms[arm]} has {int(users[arm])} of {wanted} users{what} on this step"
@@ -81,4 +80,4 @@ def what_holds(experiment: Experiment, history: History, ramp: Ramp, feasible: F
             return (
                 f"{experiment.arms[arm]} may break a limit: it keeps all with {feasible[arm]:.2g} of the prior's chance"
             )
-    return ""
+    return "" if going_on else "no variant but control gets users"

@@ -138,8 +138,14 @@ class Timeline:
 
     def begin_generation(self, arm: int) -> None:
         """Let an arm begin anew with the next epoch. To be called between two epochs."""
-        number = 1 + max(generation.number for generation in self.generations)
-        self.generations.append(Generation(arm, number, len(self.epochs) + 1))
+        place = max(place for place, generation in enumerate(self.generations) if generation.arm == arm)
+        before = self.generations[place]
+        if before.last_epoch is not None and before.last_epoch < before.first_epoch:
+            # Nobody ever had it, so nothing is known of it: it is still the same generation, with its share of alpha.
+            self.generations[place] = Generation(arm, before.number, len(self.epochs) + 1)
+        else:
+            number = 1 + max(generation.number for generation in self.generations)
+            self.generations.append(Generation(arm, number, len(self.epochs) + 1))
         self._learn_again()
 
     def change_configs(self, experiment: Experiment) -> None:

@@ -212,9 +212,19 @@ def _facts(
                 users_to_decision=ahead.users,
                 assuming=ahead.assuming,
                 share=None if shares is None else float(shares[arm]),
+                generation_days=_generation_days(experiment, history, arm),
             )
         )
     return facts
+
+
+def _generation_days(experiment: Experiment, history: History, arm: int) -> float | None:
+    """Return the age of an arm's latest generation; None: it has been there from the start, or there is no clock."""
+    first = history.generations_of(experiment.n_arms)[arm].first_epoch
+    started, now = history.started_at, history.now
+    if first == 1 or started is None or now is None:
+        return None
+    return max(now - float(started[first - 1]), 0.0) / DAY if first <= len(started) else 0.0
 
 
 def _lacks_response(experiment: Experiment, history: History, judged: Judgement, arm: int) -> bool:

@@ -259,9 +259,10 @@ def _welch(
     if history.probabilities is None:
         moved = ("nobody knows whether traffic moved",)
     else:
-        n_epochs = len(window.n)
-        assigned = history.ledger.assigned[:n_epochs].astype(np.float64)
-        if traffic_moved(history.probabilities[:n_epochs], assigned, arm, control):
+        # An arm that joined later had no probability before: to compare it with all of control is to compare times.
+        n_epochs, p = len(window.n), history.readable.probabilities
+        assigned = history.readable.ledger.assigned[:n_epochs].astype(np.float64)
+        if p is not None and traffic_moved(p[:n_epochs], assigned, arm, control):
             moved = ("traffic moved",)
     return welch(_sample(window, arm), _sample(window, control), fixed_time_level(experiment), (*moved, *reasons))
 

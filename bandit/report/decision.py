@@ -82,6 +82,7 @@ class Facts:
         users_to_decision: Further users until the goal can be expected to be decided; None: not to be told.
         assuming: What has to hold for that.
         share: Its probability now; None if there is none.
+        generation_days: Age of its latest generation; None: as old as the experiment.
     """
 
     variant: str
@@ -99,6 +100,7 @@ class Facts:
     users_to_decision: float | None
     assuming: str
     share: float | None
+    generation_days: float | None = None
 
 
 def decide(now: Situation, facts: Facts) -> Decision:
@@ -161,28 +163,30 @@ def _against(now: Situation, facts: Facts) -> Decision | None:
 def _better(now: Situation, facts: Facts) -> Decision:
     """Return the decision on a variant that is better than control."""
     better = _compared(now, facts)
+    age = now.age_days if facts.generation_days is None else facts.generation_days
     lacking = [(rail, state) for rail, state in facts.guardrails if state.state != "ok"]
     if lacking:
         users = _users_for_guardrails(facts, [state for _, state in lacking])
         named = "; ".join(_uncertified(now, rail, state) for rail, state in lacking)
         sentence = f"Keep running {facts.variant}: {better}, but {named}."
         expected = _days(now, users)
-        if expected is not None and now.age_days is not None:
-            expected = max(expected, now.min_days - now.age_days)
+        if expected is not None and age is not None:
+            expected = max(expected, now.min_days - age)
         assuming = "" if users is None else "the guardrails stay as they are seen"
         return Decision("keep_running", "guardrail_unknown", sentence, _count(users), expected, assuming)
-    if now.age_days is None and now.min_days > 0:
+    if age is None and now.min_days > 0:
         sentence = (
             f"Keep running {facts.variant}: {better}, but there are no times to say whether that has held for "
             f"{now.min_days:g} days; set min_days (--min-days) to 0 if it need not."
         )
         return Decision("keep_running", "too_young", sentence)
-    if now.age_days is not None and now.age_days < now.min_days:
+    if age is not None and age < now.min_days:
+        what = "the experiment" if facts.generation_days is None else "what it is now"
         sentence = (
-            f"Keep running {facts.variant}: {better}, but the experiment is {now.age_days:.1f} of {now.min_days:g} "
+            f"Keep running {facts.variant}: {better}, but {what} is {age:.1f} of {now.min_days:g} "
             "days old, and days of a week differ."
         )
-        return Decision("keep_running", "too_young", sentence, None, now.min_days - now.age_days)
+        return Decision("keep_running", "too_young", sentence, None, now.min_days - age)
     if facts.recent_gain < 0.0:
         sentence = (
             f"Keep running {facts.variant}: {better}, but over the last seven days it is worse; a new thing fades."

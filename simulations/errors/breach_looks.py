@@ -55,16 +55,16 @@ class ArmLooks:
         n_looks = self.looks.shape[1]
         run, look = self._candidates(screen, threshold)
         first = np.full(len(self.looks), n_looks, dtype=np.int64)
-        turn = np.arange(len(run)) - np.searchsorted(run, run)
-        for block in range(0, int(turn.max(initial=-1)) + 1, _BLOCK):
-            now = (turn >= block) & (turn < block + _BLOCK) & (first[run] == n_looks)
-            reached = self._log_e(log_e, run[now], look[now]) >= threshold
-            np.minimum.at(first, run[now][reached], look[now][reached])
-        return first
-
-    def _log_e(self, log_e: LogE, run: IntArray, look: IntArray) -> FloatArray:
+        if not len(run):
+            return first
         since = np.stack([self.since(start)[run, look] for start in range(len(self.begins))])
-        return log_e_restarted(log_e, since, (self.begins[:, run] <= look).sum(axis=0))
+        n_starts = (self.begins[:, run] <= look).sum(axis=0)
+        turn = np.arange(len(run)) - np.searchsorted(run, run)
+        for block in range(0, int(turn.max()) + 1, _BLOCK):
+            now = np.flatnonzero((turn >= block) & (turn < block + _BLOCK) & (first[run] == n_looks))
+            reached = now[log_e_restarted(log_e, since[:, now], n_starts[now]) >= threshold]
+            np.minimum.at(first, run[reached], look[reached])
+        return first
 
     def _candidates(self, screen: Screen, threshold: float) -> tuple[IntArray, IntArray]:
         """Return the runs and looks at which the bound passes the threshold, run by run and in order."""

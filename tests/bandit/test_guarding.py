@@ -437,6 +437,53 @@ def test_a_changed_variant_is_another_generation_whose_old_users_get_the_new_con
     assert bandit.choose(user_of(bandit, "B", itertools.count(5000))).config == {"prompt": "B3"}
 
 
+def test_what_nobody_has_had_yet_may_change_without_a_price() -> None:
+    bandit = Bandit(guarded(), Clock(), running=False)
+
+    bandit.change("B", {"prompt": "typo fixed"})
+    bandit.suspend("B")
+    bandit.resume("B")
+    bandit.start()
+
+    (_, treatment) = bandit.timeline.generations
+    assert (treatment.number, treatment.first_epoch, treatment.ended) == (0, 1, None)
+    assert bandit.choose(user_of(bandit, "B", itertools.count())).config == {"prompt": "typo fixed"}
+
+
+def test_a_variant_is_as_old_as_its_latest_generation() -> None:
+    clock, rng = Clock(), np.random.default_rng(1)
+    bandit = Bandit(make_experiment(policy={"min_batch": 200}, rewards={"window": "1m"}), clock)
+    clock.now += 30 * 24 * HOUR
+    bandit.change("B", {"prompt": "B2"})
+    for i in range(3000):
+        clock.now += 1.0
+        arm = bandit.choose(f"user-{i}").variant
+        bandit.reward(f"user-{i}", int(rng.random() < (0.2 if arm == "A" else 0.6)))
+
+    decision = bandit.report().decision
+
+    assert decision.reason == "too_young"
+    assert "what it is now is 0.0 of 7 days old" in decision.sentence
+
+
+def test_welch_is_not_trusted_where_control_was_there_before_the_variant() -> None:
+    clock = Clock()
+    experiment = make_experiment(policy={"kind": "fixed"}, analysis={"horizon_users": 1000})
+    bandit = Bandit(experiment, clock)
+    for i in range(1200):
+        clock.now += 10.0
+        if i == 600:
+            bandit.change("B", {"prompt": "B2"})
+        bandit.choose(f"user-{i}")
+        bandit.reward(f"user-{i}", i % 2)
+    clock.now += 2 * HOUR
+    bandit.tick()
+
+    welch = bandit.report().variants[1].welch
+    assert welch is not None
+    assert "traffic moved" in welch.reasons
+
+
 # The ramp
 
 RAMP = {"ramp": [0.1, 0.5, 1.0], "ramp_users": 5, "ramp_after": "1h"}
@@ -524,6 +571,56 @@ def test_exposure_set_by_hand_holds_until_the_ramp_is_let_go_on() -> None:
 
     reasons = [(e.actor, e.reason, e.evidence["exposure"]) for e in bandit.events if e.kind == "ramp"]
     assert reasons == [("anna", "demo", 0.3), ("operator", "set by hand", 0.1)]
+
+
+def test_a_ramp_with_nothing_on_it_does_not_climb_and_begins_its_step_anew_with_another_generation() -> None:
+    clock = Clock()
+    bandit = Bandit(guarded(rollout=RAMP, policy={"min_batch": 5}), clock)
+    enter(bandit, clock, range(60))
+    bandit.suspend("B")
+    for i in range(1000, 1600):
+        clock.now += 60.0
+        bandit.choose(f"user-{i}")
+        bandit.tick()
+    assert bandit.exposure == 0.1
+    assert bandit.what_holds_the_ramp() == "no variant but control gets users"
+
+    bandit.resume("B")
+
+    assert bandit.exposure == 0.1
+    assert bandit.what_holds_the_ramp() == "the least time on a step (1h) is not over"
+    clock.now += HOUR
+    assert bandit.what_holds_the_ramp() == "the least time on a step (1h) is not over"
+    bandit.tick()
+    assert bandit.what_holds_the_ramp() == "B has 0 of 5 users with a value of harmful on this step"
+
+
+def test_a_paused_experiment_is_looked_at_though_a_late_reward_closed_its_epoch() -> None:
+    fewer = {"metric": "solved", "kind": "binary", "max_decrease": 0.1}
+    clock = Clock()
+    bandit = Bandit(guarded(guardrails=[fewer], policy={"min_batch": 1000}), clock)
+    for i in range(600):
+        arm = bandit.choose(f"user-{i}").variant
+        bandit.reward(f"user-{i}", {"resolved": 1, "solved": int(arm == "A")})
+    bandit.pause()
+    clock.now += HOUR + 1.0
+    bandit.reward("user-0", {"resolved": 0})  # late; it closes the epoch
+    assert not suspended(bandit, "B")
+
+    bandit.tick()
+
+    assert suspended(bandit, "B")
+
+
+def test_after_the_end_nothing_is_due() -> None:
+    clock = Clock()
+    bandit = Bandit(guarded(), clock)
+    bandit.choose("user-1")
+    bandit.pause()
+    bandit.stop(now=True)
+
+    assert bandit.alarm == float("inf")
+    assert Bandit.load(bandit.dump(), clock).alarm == bandit.alarm
 
 
 # In the allocation, and over time
