@@ -216,7 +216,7 @@ def test_every_form_of_output_is_written(analyze: Analyze, log: Path, tmp_path: 
     done = analyze(packed, "--goal", "resolved", *EVEN, "--json", out)
 
     document = json.loads(out.read_text(encoding="utf-8"))
-    assert (document["schema"], document["state"], document["experiment"]) == (2, "log", "packed")
+    assert (document["schema"], document["state"], document["experiment"]) == (3, "log", "packed")
     assert done.out.startswith("# packed\n")
     assert analyze(packed, "--goal", "resolved", *EVEN, "--json", "-").out.startswith("{")
 
