@@ -6,6 +6,7 @@ write transaction, with the users at hand loaded from the store.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from bandit.rewards import MetricRules, Receipt, Receipts
 from bandit.saved import SavedEpoch, SavedState, State
 from bandit.timeline import NEVER, Timeline
 from bandit.users import Users
+from bandit.visits import Visits
 
 OPERATOR = "operator"
 """Who acts where nobody is named."""
@@ -70,11 +72,14 @@ class Bandit:
         self.timeline = Timeline(experiment, self.users.outcomes_of, timed=clock is not None)
         self.origins = self.timeline.origins
         self.oversight = Oversight(experiment, self.timeline, self._known_time)
-        watch = self.oversight.watch
-        self.crediting = Crediting(
-            self.users, self.measures, self.origins, watch.slots, watch.moved,
-            first_is_final=experiment.window_seconds is None,
+        watch, each_value = self.oversight.watch, experiment.window_seconds is None
+        self.visits = Visits(
+            self.users, self.measures, self.origins, watch, self.timeline.returning.changed.add,
+            None if clock is None else experiment.window_seconds, each_value=each_value,
         )  # fmt: skip
+        self.crediting = Crediting(
+            self.users, self.measures, self.origins, watch, self.visits, first_is_final=each_value
+        )
         self.rules = MetricRules(experiment, counts_failures=self.crediting.counts(FAILED))
         self.forced: dict[str, int] = {}
 
@@ -157,6 +162,8 @@ class Bandit:
         now = self._time()
         if now >= self.timeline.alarm:
             self.timeline.close(now)
+        if now >= self.visits.alarm:
+            self.visits.count(now)
         cell = self.users.cells.get(user_id)
         blanket = self._why_not_learned(user_id, cell, served, now)
         later = self._later_window(user_id, now) if blanket == "late" else None
@@ -164,8 +171,7 @@ class Bandit:
         for name, value in calls.items():
             reason = FAILED if failed and name != FAILED and blanket in (None, "late") else blanket
             became[name] = self.crediting.take(user_id, cell, name, value, request_id, reason, later)
-        if self.oversight.watch.tipped and not self.truncated and self.oversight.has_tipped():
-            self._renew(now)  # harm does not wait for the next epoch
+        self._heed(now)
         if self._window is None and cell is not None and cell.epoch.ended_at is not None:
             self.timeline.close(now)  # this may have been the value that the epoch waited for
         return self._receipts.of(became)
@@ -178,6 +184,7 @@ class Bandit:
         bandit._now = -NEVER if saved.now is None else saved.now
         epochs = [epoch.restored(experiment, number, bandit.measures) for number, epoch in enumerate(saved.epochs, 1)]
         bandit.timeline.restore(epochs, saved.origins, saved.generations)
+        bandit.visits.restore(epochs)
         bandit.forced = dict(saved.forced)
         oversight = bandit.oversight
         oversight.states = {(row, arm): (state, since) for row, arm, state, since in saved.states}
@@ -211,8 +218,7 @@ class Bandit:
             raise WrongState(f"experiment '{self.experiment.key}' is stopped; a stopped experiment stays stopped")
         if self.state != "running":
             now = self._time()
-            if self.state == "draft":
-                self.oversight.set_ramp(replace(self.oversight.ramp, since=now))
+            self._begin_step(now)
             self.state = "running"
             self.oversight.note("started", reason, actor)
             self._go_on(now)
@@ -322,7 +328,7 @@ class Bandit:
         document = self.experiment.to_dict()
         document["variants"][arm]["config"] = config
         experiment = parse(document)
-        if experiment.variants[arm].config == self.experiment.variants[arm].config:
+        if _text(experiment.variants[arm].config) == _text(self.experiment.variants[arm].config):
             return
         now = self._time()
         self.timeline.end(now)
@@ -386,6 +392,8 @@ class Bandit:
         """
         now = self._time()
         self.timeline.close(now)
+        self.visits.count(now)
+        self._heed(now)
         if self.state == "running" and (self.timeline.is_aged(now) or now >= self.oversight.alarm):
             self._renew(now)
         elif self.state != "running" and self.timeline.closed > self.oversight.looked_at:
@@ -409,7 +417,8 @@ class Bandit:
     @property
     def alarm(self) -> float:
         """Earliest time at which `tick` may find something to do, seconds of the clock; infinity: never."""
-        return min(self.timeline.alarm, self.oversight.alarm if self.state == "running" else NEVER)
+        ramp = self.oversight.alarm if self.state == "running" else NEVER
+        return min(self.timeline.alarm, ramp, NEVER if self.truncated else self.visits.alarm)
 
     @property
     def closed_epochs(self) -> int:
@@ -557,6 +566,11 @@ class Bandit:
 
     # Epochs
 
+    def _heed(self, now: float) -> None:
+        """Begin another epoch if values that came in break a limit: harm does not wait for the next one."""
+        if self.oversight.watch.tipped and not self.truncated and self.oversight.has_tipped():
+            self._renew(now)
+
     def _renew(self, now: float) -> None:
         """Begin another epoch, after a look at the guardrails."""
         self.timeline.end(now)
@@ -564,6 +578,13 @@ class Bandit:
 
     def _go_on(self, now: float) -> None:
         self.oversight.go_on(now, running=self.state == "running")
+
+    def _begin_step(self, now: float) -> None:
+        """Let the time on a step of the ramp go on from here: a pause is none of it."""
+        ramp = self.oversight.ramp
+        paused_at = None if self.state == "draft" else self.epochs[-1].ended_at
+        since = now if paused_at is None else ramp.since + now - max(paused_at, ramp.since)
+        self.oversight.set_ramp(replace(ramp, since=since))
 
     def _treatment(self, variant: str, what: str) -> int:
         """Return the index of a variant that can be suspended and resumed."""
@@ -586,3 +607,8 @@ class Bandit:
             self._now = max(self._now, float(self.clock()))
             return self._now
         return 0.0
+
+
+def _text(config: Mapping[str, object]) -> str:
+    """Return a configuration as text: 1, 1.0 and true are equal to Python, but not to an application."""
+    return json.dumps(config, sort_keys=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bandit.epochs import Cell
 from bandit.errors import ConflictingReward
-from bandit.inference.windows import window_of
 from bandit.ledger import move
 from bandit.measures import FAILED, Measure
 from bandit.outcomes import outcome_value, with_call, with_replacement
 from bandit.rewards import RETURNED, Recorded
-from bandit.users import Users, Visit
-
-Watch = Callable[[int, Cell, int, float | None, float], None]
-"""Is told that a user's outcome moved: measure, cell, window, old outcome or None, new one."""
+from bandit.users import Users
+from bandit.visits import Visits
+from bandit.watch import Watch
 
 
 class Feed(NamedTuple):
@@ -31,6 +29,10 @@ class Feed(NamedTuple):
     measure: Measure
     fixed: float | None
 
+    def call(self, value: float) -> float:
+        """Return what one call with this value counts."""
+        return self.measure.call(value) if self.fixed is None else self.fixed
+
 
 class Crediting:
     """Stores values under their keys and credits them to the cells that assigned their users.
@@ -39,8 +41,8 @@ class Crediting:
         users: What is remembered of the users; changed here.
         measures: What is summed about users.
         origins: For each measure the origin of its sums; an open one is fixed by the first outcome.
-        again: Measures that look at users who come back in a later window.
-        watch: Told of every outcome of these measures that moves.
+        watch: Told of every outcome that moves of the measures that look at open epochs and at users who come back.
+        visits: Credits what they do in a later window.
         first_is_final: Whether a user's first value of each metric stands (window = "request").
     """
 
@@ -49,13 +51,14 @@ class Crediting:
         users: Users,
         measures: Sequence[Measure],
         origins: list[float | None],
-        again: Collection[int],
         watch: Watch,
+        visits: Visits,
         *,
         first_is_final: bool,
     ) -> None:
-        self._again_slots = again
+        self._watched = watch.slots
         self._watch = watch
+        self._visits = visits
         self._users = users
         self._origins = origins
         self._first_is_final = first_is_final
@@ -124,9 +127,9 @@ class Crediting:
             else:
                 firsts = self._credit(user_id, cell, feeds, value)
         if reason == "late" and later is not None and cell is not None:
-            seen_again = [feed for feed in feeds if feed.slot in self._again_slots]
+            seen_again = [feed for feed in feeds if feed.slot in self._watched]
             for feed in seen_again:
-                self._return(user_id, cell, feed, value, later)
+                self._visits.credit(user_id, cell, feed.slot, feed.call(value), later)
             reason = RETURNED if seen_again else reason
         if request_id is not None:
             self._users.recorded[request_id, name] = Recorded(user_id, value, reason, firsts)
@@ -158,8 +161,8 @@ class Crediting:
                 outcomes[user_id] = call
                 old, new = None, call if measure.is_plain else outcome_value(measure, call)
             elif self._first_is_final:  # the first value of each metric is final
-                if slot in self._again_slots:
-                    self._return(user_id, cell, Feed(slot, measure, fixed), value, 1)
+                if slot in self._watched:
+                    self._visits.credit(user_id, cell, slot, call, 1)
                 continue
             else:
                 outcomes[user_id] = after = with_call(before, call)
@@ -168,35 +171,9 @@ class Crediting:
             if origin is None:
                 self._origins[slot] = origin = new
             move(cell.sums[slot], measure, origin, old, new)
-            if slot in self._again_slots:
-                self._watch(slot, cell, 1, old, new)
+            if slot in self._watched:
+                self._watch.moved(slot, cell, 1, old, new)
         return firsts
-
-    def _return(self, user_id: str, cell: Cell, feed: Feed, value: float, place: int) -> None:
-        """Add a call to the outcome of a user who came back, in this window after assignment."""
-        slot, measure, fixed = feed
-        call = measure.call(value) if fixed is None else fixed
-        visits = self._users.visits[slot]
-        held = visits.get(user_id)
-        if held is None:
-            visit = Visit(2, place, call)
-        elif held.place == place and not self._first_is_final:
-            visit = held._replace(outcome=with_call(held.outcome, call))
-        else:
-            visit = Visit(held.number + 1, place, call)
-        visits[user_id] = visit
-        window = window_of(visit.number)
-        if window is None:
-            return
-        same = held is not None and held.number == visit.number
-        old = outcome_value(measure, held.outcome) if same and held is not None else None
-        new = outcome_value(measure, visit.outcome)
-        if self._origins[slot] is None:
-            self._origins[slot] = new
-        cell.epoch.returned = True
-        row = cell.returning.setdefault((slot, window), [0.0] * measure.width)
-        move(row, measure, self._origins[slot] or 0.0, old, new)
-        self._watch(slot, cell, window, old, new)
 
     def _correct(self, seen: Recorded, cell: Cell, feed: Feed, value: float) -> None:
         """Move a user's outcome on a measure from a stored call's value to the corrected one."""
@@ -208,5 +185,5 @@ class Crediting:
         outcomes[seen.user_id] = after
         old, new = outcome_value(measure, before), outcome_value(measure, after)
         move(cell.sums[slot], measure, self._origins[slot] or 0.0, old, new)
-        if slot in self._again_slots:
-            self._watch(slot, cell, 1, old, new)
+        if slot in self._watched:
+            self._watch.moved(slot, cell, 1, old, new)

@@ -18,7 +18,7 @@ from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
 from bandit.users import Users, Visit
 
-SCHEMA = 2
+SCHEMA = 3
 
 DAMAGES = (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError)
 """What reading a damaged dump may raise."""

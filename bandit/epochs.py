@@ -45,12 +45,13 @@ class Cell:
         assigned: How many they are.
         moved: How many of them were moved away from the arm.
         sums: For each measure the sums of its transforms over those with an outcome.
-        returning: By (measure, window) the same over those who came back in a later window.
+        returning: By (measure, window) the same over those who came back in a later window, as far as that counts.
+        waiting: By (measure, window, moment) the same over visits that do not count yet (`visits.py`).
         new: The answer to the first `choose` of each of them.
         sticky: The answer to every later one; None once their generation of the arm has ended.
     """
 
-    __slots__ = ("arm", "assigned", "epoch", "moved", "new", "returning", "sticky", "sums")
+    __slots__ = ("arm", "assigned", "epoch", "moved", "new", "returning", "sticky", "sums", "waiting")
 
     def __init__(self, experiment: Experiment, epoch: Epoch, arm: int, measures: Sequence[Measure]) -> None:
         variant = experiment.variants[arm]
@@ -60,6 +61,7 @@ class Cell:
         self.moved = 0
         self.sums = [[0.0] * measure.width for measure in measures]
         self.returning: dict[tuple[int, int], list[float]] = {}
+        self.waiting: dict[tuple[int, int, int], list[float]] = {}
         p = epoch.allocation.probabilities[arm]
         number = epoch.allocation.epoch
         self.new = Assignment(variant.key, variant.config, p, number, "new")
@@ -76,10 +78,9 @@ class Epoch:
         closed_at: When the windows of all its users had ended; None: outcomes may still change.
         ends: Upper ends of the arms' intervals on [0, 1).
         cells: One per arm.
-        returned: Whether any of its users came back in a later window that is looked at.
     """
 
-    __slots__ = ("allocation", "cells", "closed_at", "ended_at", "ends", "returned", "started_at")
+    __slots__ = ("allocation", "cells", "closed_at", "ended_at", "ends", "started_at")
 
     def __init__(
         self, experiment: Experiment, allocation: Allocation, started_at: float, measures: Sequence[Measure]
@@ -88,7 +89,6 @@ class Epoch:
         self.started_at = started_at
         self.ended_at: float | None = None
         self.closed_at: float | None = None
-        self.returned = False
         self.ends = thresholds(allocation.probabilities)
         self.cells = [Cell(experiment, self, arm, measures) for arm in range(experiment.n_arms)]
 
@@ -121,15 +121,37 @@ def ledger_of(
     )
 
 
-def returning_of(
-    epochs: Sequence[Epoch], measures: Sequence[Measure], n_arms: int
-) -> dict[tuple[int, int], FloatArray]:
-    """Return the sums of those who came back, by (measure, window), each of shape (n_epochs, n_arms, width)."""
-    found: dict[tuple[int, int], FloatArray] = {}
-    for place, epoch in enumerate(epochs):
-        for cell in epoch.cells if epoch.returned else ():
+class ReturningSums:
+    """The sums of those who came back, for all epochs: kept, as cells seldom change between two looks.
+
+    Args:
+        measures: What is summed about users.
+        n_arms: Number of arms.
+
+    Attributes:
+        changed: Cells to be read again.
+    """
+
+    def __init__(self, measures: Sequence[Measure], n_arms: int) -> None:
+        self.changed: set[Cell] = set()
+        self._measures = measures
+        self._n_arms = n_arms
+        self._sums: dict[tuple[int, int], FloatArray] = {}
+
+    def read(self, n_epochs: int) -> dict[tuple[int, int], FloatArray]:
+        """Return the sums of so many epochs by (measure, window), each of shape (n_epochs, n_arms, width)."""
+        for cell in self.changed:
             for key, row in cell.returning.items():
-                if key not in found:
-                    found[key] = np.zeros((len(epochs), n_arms, measures[key[0]].width))
-                found[key][place, cell.arm] = row
-    return found
+                self._room(key, n_epochs)[cell.epoch.allocation.epoch - 1, cell.arm] = row
+        self.changed.clear()
+        return {key: self._room(key, n_epochs)[:n_epochs].copy() for key in self._sums}
+
+    def _room(self, key: tuple[int, int], n_epochs: int) -> FloatArray:
+        """Return the array of a window, with room for so many epochs at least."""
+        held = self._sums.get(key)
+        if held is None or len(held) < n_epochs:
+            grown = np.zeros((n_epochs + n_epochs // 4 + 8, self._n_arms, self._measures[key[0]].width))
+            if held is not None:
+                grown[: len(held)] = held
+            self._sums[key] = held = grown
+        return held

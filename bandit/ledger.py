@@ -6,9 +6,9 @@ Ledgers add: those of two processes, or of two stretches of time, make the ledge
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -94,15 +94,26 @@ class Ledger:
 
     def upto(self, n_epochs: int) -> Ledger:
         """Return the ledger of the first epochs only."""
-        return self._with_rows(lambda rows: rows[:n_epochs])
+        return Ledger(
+            self.assigned[:n_epochs],
+            self.moved[:n_epochs],
+            tuple(sums[:n_epochs] for sums in self.sums),
+            self.origins,
+            {key: sums[:n_epochs] for key, sums in self.returning.items()},
+        )
 
     def kept(self, cells: BoolArray) -> Ledger:
-        """Return the ledger with all but these cells set to zero.
+        """Return the ledger with all but these cells set to zero, without those who came back.
 
         Args:
             cells: Shape (n_epochs, n_arms).
         """
-        return self._with_rows(lambda rows: rows * (cells if rows.ndim == 2 else cells[..., np.newaxis]))
+        return Ledger(
+            self.assigned * cells,
+            self.moved * cells,
+            tuple(sums * cells[..., np.newaxis] for sums in self.sums),
+            self.origins,
+        )
 
     def __add__(self, other: Ledger) -> Ledger:
         """Return the ledger of the users of both; the shorter one is followed by empty epochs.
@@ -125,15 +136,6 @@ class Ledger:
     def _returned(self, key: tuple[int, int], n_epochs: int) -> FloatArray:
         shape = self.sums[key[0]].shape
         return _padded(self.returning.get(key, np.zeros((0, *shape[1:]))), n_epochs)
-
-    def _with_rows(self, change: Callable[[Any], Any]) -> Ledger:
-        return Ledger(
-            change(self.assigned),
-            change(self.moved),
-            tuple(map(change, self.sums)),
-            self.origins,
-            {key: change(sums) for key, sums in self.returning.items()},
-        )
 
 
 _Numbers = TypeVar("_Numbers", FloatArray, IntArray)

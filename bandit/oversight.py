@@ -89,11 +89,13 @@ class Oversight:
 
     def has_tipped(self) -> bool:
         """Whether values that came in since the last look break a limit: the next epoch must not be waited for."""
-        tipped, latest = sorted(self.watch.tipped), self._timeline.latest
+        latest = self._timeline.latest
+        going_on = [key for key in sorted(self.watch.tipped) if latest[key[1]].ended is None]
         self.watch.tipped.clear()
-        epochs = self._timeline.epochs
-        going_on = [key for key in tipped if latest[key[1]].ended is None]
-        return any(self.watch.is_broken(key, latest[key[1]], epochs) for key in going_on)
+        if not going_on:
+            return False
+        ledger = self._timeline.ledger
+        return any(self.watch.is_broken(key, latest[key[1]], ledger) for key in going_on)
 
     def suspend(
         self, arm: int, broken: tuple[int, ...], reason: str, actor: str, evidence: Mapping[str, object] | None = None

@@ -28,6 +28,8 @@ class SavedCell:
     sums: list[list[float]]
     returning: list[tuple[int, int, list[float]]]
     """Measure, window, sums."""
+    waiting: list[tuple[int, int, int, list[float]]]
+    """Measure, window, moment, sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class SavedEpoch:
             SavedCell(
                 cell.assigned, cell.moved, [list(row) for row in cell.sums],
                 [(*key, list(row)) for key, row in cell.returning.items()],
+                [(*key, list(row)) for key, row in cell.waiting.items()],
             )
             for cell in epoch.cells
         ]  # fmt: skip
@@ -66,11 +69,11 @@ class SavedEpoch:
         allocation = Allocation(number, tuple(self.probabilities), self.learned_epochs)
         epoch = Epoch(experiment, allocation, self.started_at, measures)
         epoch.ended_at, epoch.closed_at = self.ended_at, self.closed_at
-        epoch.returned = any(saved.returning for saved in self.cells)
         for cell, saved in zip(epoch.cells, self.cells, strict=True):
             cell.assigned, cell.moved = saved.assigned, saved.moved
             cell.sums = [list(row) for row in saved.sums]
             cell.returning = {(measure, window): list(row) for measure, window, row in saved.returning}
+            cell.waiting = {(measure, window, moment): list(row) for measure, window, moment, row in saved.waiting}
         return epoch
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bandit.allocation import Allocation, batch_size
 from bandit.arrays import BoolArray, FloatArray
 from bandit.engine import allocate, fading, learn
-from bandit.epochs import Cell, Epoch, ledger_of, returning_of
+from bandit.epochs import Cell, Epoch, ReturningSums, ledger_of
 from bandit.experiment import Experiment
 from bandit.generations import End, Generation, at_start, current
 from bandit.learning import Totals, totals_of
@@ -38,6 +38,7 @@ class Timeline:
         left: Users until the current epoch's batch is full.
         alarm: Earliest time at which something can happen by itself; infinity: never.
         frozen: Nothing closes any more: outcomes of open epochs were cut short.
+        returning: Sums of those who came back.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Timeline:
         self._closed_users = 0
         self._closed_limit = 0
         self._sealed = ledger_of([], self.measures, experiment.n_arms, self.origins)
+        self.returning = ReturningSums(self.measures, experiment.n_arms)
 
     @property
     def current(self) -> Epoch:
@@ -81,7 +83,7 @@ class Timeline:
         n_arms = self._experiment.n_arms
         still_open = ledger_of(self.epochs[self.closed :], self.measures, n_arms, self.origins)
         whole = _joined(self._sealed, still_open)
-        return replace(whole, returning=returning_of(self.epochs, self.measures, n_arms))
+        return replace(whole, returning=self.returning.read(len(self.epochs)))
 
     @property
     def is_full(self) -> bool:
@@ -103,8 +105,8 @@ class Timeline:
             now: The time.
             feasible: Chance of each arm to keep its limits, shape (n_arms,); None: no guardrail says anything.
         """
-        assigned = np.zeros(self._experiment.n_arms)
-        for epoch in self.epochs:
+        assigned = self._sealed.assigned.sum(axis=0).astype(np.float64)
+        for epoch in self.epochs[self.closed :]:
             assigned += [cell.assigned for cell in epoch.cells]
         p = allocate(self._experiment, self._faded(now), assigned, feasible, self.suspended)
         allocation = Allocation(len(self.epochs) + 1, tuple(p.tolist()), self.closed)
@@ -143,10 +145,19 @@ class Timeline:
         if before.last_epoch is not None and before.last_epoch < before.first_epoch:
             # Nobody ever had it, so nothing is known of it: it is still the same generation, with its share of alpha.
             self.generations[place] = Generation(arm, before.number, len(self.epochs) + 1)
+            if before.ended == "suspended":
+                self._suspend_earlier(arm, place)
         else:
             number = 1 + max(generation.number for generation in self.generations)
             self.generations.append(Generation(arm, number, len(self.epochs) + 1))
         self._learn_again()
+
+    def _suspend_earlier(self, arm: int, place: int) -> None:
+        """Let the generation before be the suspended one: its users have been told to take control, and keep to it."""
+        for earlier in range(place - 1, -1, -1):
+            if self.generations[earlier].arm == arm:
+                self.generations[earlier] = replace(self.generations[earlier], ended="suspended")
+                return
 
     def change_configs(self, experiment: Experiment) -> None:
         """Go on with an experiment that differs in configurations alone."""
@@ -188,6 +199,7 @@ class Timeline:
                 self._take_away(generation.arm)
         if not epochs:
             return
+        self.returning.changed.update(cell for epoch in epochs for cell in epoch.cells if cell.returning)
         self._fold(upto=self.current.allocation.learned_epochs)
         self._closed_limit = self._next_limit()
         self._fold()

@@ -7,25 +7,24 @@ look it is worked out how much worse an arm may get before a limit could be brok
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from bandit.arrays import FloatArray, IntArray
-from bandit.epochs import Cell, Epoch
+from bandit.epochs import Cell
 from bandit.experiment import Experiment
 from bandit.generations import Generation
-from bandit.inference.breaches import columns_of_limit, log_e_of_limit, reports
+from bandit.inference.breaches import at_risk_again, columns_of_limit, log_e_of_limit
 from bandit.inference.restarts import log_e_restarted, starts
 from bandit.inference.shares import breach_level_of
 from bandit.inference.windows import log_price, looked_at_again
+from bandit.ledger import Ledger
 from bandit.limits import limit_of
 from bandit.measures import BETTING_FRACTIONS, N, measures_of
 
 _STEPS = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
 """Further bad outcomes that are tried."""
 
-_Key = tuple[int, int, int]  # measure, arm, window
+_Key = tuple[int, int, int]  # guardrail, arm, window
 
 
 class Watch:
@@ -35,31 +34,36 @@ class Watch:
         experiment: Whose limits.
 
     Attributes:
-        tipped: What may have been broken since it was last emptied: (measure, arm, window).
+        slots: The measures that are watched, each with its guardrails.
+        tipped: What may have been broken since it was last emptied: (guardrail, arm, window).
     """
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self._rails = looked_at_again(experiment)
+        self._slot_of = looked_at_again(experiment)
+        self.slots: dict[int, list[int]] = {}
+        for place, slot in self._slot_of.items():
+            self.slots.setdefault(slot, []).append(place)
         measures = measures_of(experiment)
-        self._limits = {slot: measures[slot].limit for slot in self._rails}
+        self._limits = {slot: measures[slot].limit for slot in self.slots}
         self._room: dict[_Key, float] = {}
-        self._starts: dict[int, IntArray] = {}
         self.tipped: set[_Key] = set()
-
-    @property
-    def slots(self) -> frozenset[int]:
-        """The measures that are watched."""
-        return frozenset(self._rails)
 
     def reset(self) -> None:
         """Forget what was worked out: an epoch has begun, so arms may start again."""
         self._room.clear()
-        self._starts.clear()
         self.tipped.clear()
 
     def moved(self, slot: int, cell: Cell, window: int, old: float | None, new: float) -> None:
-        """Take note that a user's outcome moved."""
+        """Take note that a user's outcome moved.
+
+        Args:
+            slot: The measure, one of `slots`.
+            cell: Where the user is counted.
+            window: Which one of the user's.
+            old: The outcome before, None if there was none.
+            new: The outcome now.
+        """
         limit = self._limits[slot]
         if limit is None:
             worse = new - (old or 0.0)
@@ -69,34 +73,39 @@ class Watch:
             worse = math.log1p(boldest * (new / limit - 1.0)) - before
         if worse <= 0.0 or cell.arm == self._experiment.control:
             return
-        key = (slot, cell.arm, window)
-        left = self._room.get(key, 0.0) - worse
-        self._room[key] = left
-        if left < 0.0:
-            self.tipped.add(key)
+        for place in self.slots[slot]:
+            key = (place, cell.arm, window)
+            left = self._room.get(key, 0.0) - worse
+            self._room[key] = left
+            if left < 0.0:
+                self.tipped.add(key)
 
-    def is_broken(self, key: _Key, generation: Generation, epochs: Sequence[Epoch]) -> bool:
+    def came_back(self, slot: int, cell: Cell, window: int) -> None:
+        """Take note that harm in a later window counts now."""
+        if cell.arm != self._experiment.control:
+            self.tipped.update((place, cell.arm, window) for place in self.slots[slot])
+
+    def is_broken(self, key: _Key, generation: Generation, ledger: Ledger) -> bool:
         """Say whether a limit is broken, and if not, work out how much worse it may get.
 
         Args:
             key: One of `tipped`.
             generation: The arm's latest.
-            epochs: All epochs.
+            ledger: Of all epochs.
         """
-        slot, arm, window = key
-        rail = self._rails[slot]
-        log_e = log_e_of_limit(limit_of(rail))
-        cells = [epoch.cells[arm] for epoch in epochs[generation.first_epoch - 1 :]]
-        assigned = np.array([float(cell.assigned) for cell in cells])
-        if arm not in self._starts:
-            self._starts[arm] = starts(assigned, 0)
-        own = self._starts[arm]
-        if window > 1 and rail.per_user == "any" and not reports(np.array([c.sums[slot][N] for c in cells]), assigned):
-            self._room[key] = float(_STEPS[-1])
-            return False
-        rows = columns_of_limit(rail, _rows(cells, slot, window), assigned if window == 1 else None)
-        since = np.cumsum(rows[::-1], axis=0)[::-1][own]
-        n_starts = np.array(len(own))
+        place, arm, window = key
+        rail, slot = self._experiment.guardrails[place], self._slot_of[place]
+        own = np.s_[generation.first_epoch - 1 :, arm]
+        log_e, sums = log_e_of_limit(limit_of(rail)), ledger.sums[slot][own]
+        assigned = ledger.assigned[own].astype(np.float64)
+        if window == 1:
+            rows = columns_of_limit(rail, sums, assigned)
+        else:
+            again = ledger.returning[slot, window][own]
+            at_risk = at_risk_again(sums[..., N].sum(), assigned.sum(), again[..., N])
+            rows = columns_of_limit(rail, again, at_risk)
+        since = np.cumsum(rows[::-1], axis=0)[::-1][starts(assigned, 0)]
+        n_starts = np.array(len(since))
         threshold = -math.log(breach_level_of(self._experiment, generation))
         threshold += float(log_price(window)) - math.log(2.0)
         now = float(log_e_restarted(log_e, since, n_starts))
@@ -106,14 +115,6 @@ class Watch:
         if self._limits[slot] is None:
             further = since[:, np.newaxis] + np.stack([np.zeros_like(_STEPS), _STEPS], axis=-1)
             further[..., 0] = np.maximum(further[..., 0], further[..., 1])
-            kept = log_e_restarted(log_e, further, np.full(len(_STEPS), len(own))) < threshold
+            kept = log_e_restarted(log_e, further, np.full(len(_STEPS), len(since))) < threshold
             self._room[key] = float(np.max(_STEPS[np.cumprod(kept).astype(bool)], initial=0.0))
         return False
-
-
-def _rows(cells: Sequence[Cell], slot: int, window: int) -> FloatArray:
-    width = len(cells[0].sums[slot])
-    if window == 1:
-        return np.array([cell.sums[slot] for cell in cells])
-    nobody = [0.0] * width
-    return np.array([cell.returning.get((slot, window), nobody) for cell in cells])

@@ -11,7 +11,7 @@ from bandit.events import EventKind
 
 State = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["draft", "running", "paused", "stopped"]})]
 Time = Annotated[str | None, msgspec.Meta(description="RFC 3339 in UTC; null: has not happened")]
-Definition = Annotated[dict[str, Any], msgspec.Meta(description="the declaration, defaults written out")]
+Definition = Annotated[dict[str, Any], msgspec.Meta(description="the declaration as it is now, defaults written out")]
 
 
 class CurrentAllocation(msgspec.Struct, kw_only=True):
@@ -52,6 +52,12 @@ class VariantAnswer(VariantState, kw_only=True):
     """A variant of an experiment after it was suspended or resumed."""
 
     experiment: str
+
+
+class VersionAnswer(VariantAnswer, kw_only=True):
+    """A variant with its present version."""
+
+    config: Annotated[dict[str, Any], msgspec.Meta(description="what the application gets")]
 
 
 class RampState(msgspec.Struct, kw_only=True):
@@ -121,7 +127,8 @@ class UserAssignment(msgspec.Struct, kw_only=True):
     probabilities: Annotated[dict[str, float], msgspec.Meta(description="by variant, in that epoch")]
     at: Time
     moved_at: Annotated[
-        Time, msgspec.Meta(description="when the user first got control instead, because the variant was suspended")
+        Time,
+        msgspec.Meta(description="when the user first got control or another config instead"),
     ]
 
 
@@ -199,6 +206,7 @@ class ReadyAnswer(msgspec.Struct, kw_only=True):
 ALL: tuple[type, ...] = (
     ExperimentAnswer,
     VariantAnswer,
+    VersionAnswer,
     EventsAnswer,
     DryRunAnswer,
     ExperimentsAnswer,

@@ -35,7 +35,8 @@ CHOOSE = """The variant to serve, the same at every call. `reason` says how it c
 
 - `new`: drawn now, with probability `propensity`.
 - `sticky`: drawn at an earlier call.
-- `moved`: control, for good: the user's variant was suspended after it was drawn, or another version of it.
+- `moved`: control, for good: the user's variant was suspended after it was drawn. Or the user's variant with another
+  config, if that is what changed; it does not count for the user.
 - `forced`: given to this user by hand.
 - `not_enrolled`: control, not counted: the user is outside the exposure, or has no variant and the experiment is not
   running.
@@ -53,7 +54,7 @@ guardrail still reads it) and `ignored`, which says why a value counts for nobod
 - `draft`, `paused`: the user has no variant, and the experiment is not running.
 - `stopped`: the experiment is over.
 - `not_enrolled`: the user is outside the exposure.
-- `moved`: the user's variant was suspended, and the user gets control.
+- `moved`: the user's variant was suspended or its config changed, and the user gets control or the new config.
 - `forced`: the user was given a variant by hand.
 - `other_variant`: `variant` is not the user's.
 - `failed`: void, because the call failed.

@@ -41,6 +41,12 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
     "StopRequest": {"demo": {"summary": "Everybody gets B afterwards", "value": {"serve": "B", "now": False}}},
     "ReasonRequest": {"demo": {"summary": "Why, for the events", "value": {"reason": "complaints about the answers"}}},
     "ForceRequest": {"demo": {"summary": "Try B out", "value": {"variant": "B", "reason": "acceptance test"}}},
+    "VersionRequest": {
+        "demo": {
+            "summary": "Another prompt for B",
+            "value": {"key": "B", "config": {"system_prompt_version": "v2.2"}, "reason": "a step was unclear"},
+        },
+    },
     "PatchRequest": {
         "demo": {"summary": "Let half of the users in", "value": {"exposure": 0.5, "reason": "slow models today"}},
     },

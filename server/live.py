@@ -196,15 +196,18 @@ class Live:
             if (epoch.ended_at, epoch.closed_at) != seen
         ]
         moved = bandit.users.moved.keys() - self._were_moved
-        # Whatever else constrains the arms changes with an event or an epoch.
+        # Whatever else constrains the arms changes with an event or an epoch, and so does a configuration.
         new_events = bandit.events[self._constraints.n_events :]
-        if not (self._new or self._rows or moved or new_epochs or times or new_events or self._row() != self._seen_row):
+        came_back = bandit.visits.unwritten
+        changed = self._new or self._rows or moved or new_epochs or times or new_events or came_back
+        if not changed and self._row() == self._seen_row:
             return None
         changes = Changes(
             bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins, bandit.ramp,
             self.started_at, self.stopped_at, self._constraints,
             Constraints.of(bandit) if new_events else self._constraints,
-            new_events, rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
+            new_events, definition=None if bandit.experiment is self._experiment else bandit.experiment.to_json(),
+            rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
             moved=[(bandit.users.moved[user], user) for user in moved],
         )  # fmt: skip
         self._collect_users(changes)
@@ -226,7 +229,6 @@ class Live:
         counted |= {users.cells[user]: None for _, user in changes.moved}
         changes.cells = [(*_place(cell), cell.assigned, cell.moved) for cell in counted]
         summed: dict[tuple[Cell, int], None] = {}
-        came_back: dict[tuple[Cell, int], None] = {}
         for user in self._rewarded:
             for measure, outcomes in enumerate(users.outcomes):
                 outcome = outcomes.get(user)
@@ -240,16 +242,20 @@ class Live:
                 if visit is not None and visit is not self._visits.get((measure, user)):
                     calls = (1, visit.outcome, visit.outcome) if isinstance(visit.outcome, float) else visit.outcome
                     changes.visits.append((user, measure, visit.number, visit.place, *calls))
-                    came_back[users.cells[user], measure] = None
         for cell in self._settled():
             summed |= {(cell, measure): None for measure, row in enumerate(cell.sums) if row[N]}
         changes.sums = [(*_place(cell), measure, cell.sums[measure]) for cell, measure in summed]
-        changes.returning = [
-            (*_place(cell), measure, window, row)
-            for cell, measure in came_back
-            for (slot, window), row in cell.returning.items()
-            if slot == measure
-        ]
+        self._collect_visits(changes)
+
+    def _collect_visits(self, changes: Changes) -> None:
+        visits = self.bandit.visits
+        for cell, measure, window, moment in visits.unwritten:
+            if not moment:
+                changes.returning.append((*_place(cell), measure, window, cell.returning[measure, window]))
+            elif (row := cell.waiting.get((measure, window, moment))) is not None:
+                changes.waiting.append((*_place(cell), measure, window, moment, row))
+        if visits.counted_upto != self._counted_upto:
+            changes.counted_upto = visits.counted_upto
 
     def _settled(self) -> list[Cell]:
         """Return the cells of the epochs that closed since `_mark`: the engine has summed them afresh."""
@@ -269,6 +275,9 @@ class Live:
         self._first_open = self.bandit.closed_epochs
         self._times = [(epoch.ended_at, epoch.closed_at) for epoch in self.bandit.epochs[self._first_open :]]
         self._seen_row = self._row()
+        self._counted_upto = self.bandit.visits.counted_upto
+        self.bandit.visits.unwritten.clear()
+        self._experiment = self.bandit.experiment
         if self._constraints.n_events != len(self.bandit.events):
             self._constraints = Constraints.of(self.bandit)
 

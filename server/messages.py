@@ -1,4 +1,4 @@
-"""The bodies of `POST /choose` and `POST /reward` and of stopping: decoded and documented from one description."""
+"""The bodies of `POST /choose` and `POST /reward` and of changes: decoded and documented from one description."""
 
 from __future__ import annotations
 
@@ -132,6 +132,17 @@ class ForceAnswer(msgspec.Struct, kw_only=True):
     variant: Annotated[str | None, msgspec.Meta(description="null: none, the ordinary rules hold")]
 
 
+class VersionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Another version of a variant. A key that comes twice in one object is refused."""
+
+    key: Annotated[str, msgspec.Meta(description="which variant: any but control")]
+    config: Annotated[
+        dict[str, Any],
+        msgspec.Meta(description="what the application gets from now on, in place of the whole config of before"),
+    ]
+    reason: Reason = ""
+
+
 class PatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What may change while an experiment runs."""
 
@@ -164,6 +175,7 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     MoveAnswer,
     ForceRequest,
     ForceAnswer,
+    VersionRequest,
     PatchRequest,
 )
 

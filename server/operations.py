@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bandit import Assignment, Bandit, Experiment, InvalidInput, Problem, Receipt, UnknownVariant
+from bandit import Assignment, Bandit, Experiment, InvalidExperiment, InvalidInput, Problem, Receipt, UnknownVariant
 from server.errors import ExperimentExists, NoSuchVariant, UnknownExperiment
 from server.live import Live, Reward
 from server.states import variant_state
@@ -190,6 +190,36 @@ class Switch:
         change = bandit.resume if self.on else bandit.suspend
         change(self.variant, reason=self.reason, actor=API)
         return {"experiment": self.key, **variant_state(bandit, arm)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """Another version of a variant: another configuration."""
+
+    key: str
+    variant: str
+    config: Mapping[str, object]
+    reason: str = ""
+    user_id: None = None
+
+    def run(self, desk: Desk) -> dict[str, object]:
+        """Return the variant as it is then, with its configuration."""
+        bandit = _existing(desk, self.key).bandit
+        try:
+            arm = bandit.experiment.arm(self.variant)
+        except UnknownVariant as error:  # under the name that the field has in the request
+            raise InvalidInput([Problem("key", problem.message) for problem in error.problems]) from error
+        try:
+            bandit.change(self.variant, self.config, reason=self.reason, actor=API)
+        except InvalidExperiment as error:  # the same; a fault of all configurations together has come with this one
+            places = [
+                "config" if problem.field == "variants" else problem.field.removeprefix(f"variants[{arm}].")
+                for problem in error.problems
+            ]
+            messages = [problem.message for problem in error.problems]
+            raise InvalidInput([*map(Problem, places, messages)]) from error
+        config = bandit.experiment.variants[arm].config
+        return {"experiment": self.key, **variant_state(bandit, arm), "config": config}
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,10 +217,13 @@ def _why_usually(bandit: Bandit, user_id: str, row: tuple[int, int, float, float
             f"The user's point {bandit.point(user_id):.6f} lies in [{low:.6f}, {ends[arm]:.6f}), the part of "
             f"{bandit.experiment.arms[arm]!r} in epoch {epoch}, when choose was first called; "
         )
-        if bandit.epochs[epoch - 1].cells[arm].sticky is not None:
+        cell = bandit.epochs[epoch - 1].cells[arm]
+        if cell.sticky is not None:
             return f"{drawn}it stays so."
         since = "from the next call on" if moved_at is None else f"since {moment(moved_at)}"
-        return f"{drawn}it was taken away from users after that, and {since} the user gets control for good (moved)."
+        if bandit.timeline.destination(cell) == arm:
+            return f"{drawn}its config changed after that; {since} the user is moved to the new one and counts no more."
+        return f"{drawn}it was taken away from users after that; {since} the user is moved, and gets control for good."
     if bandit.state != "running":
         return f"The user has no variant, and the experiment is {bandit.state}."
     if not bandit.enrols(user_id):

@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 
 from bandit import Experiment, InvalidExperiment, InvalidInput, Problem, markdown, parse_json
 from bandit.experiment import notes
+from bandit.experiment_text import read_json
 from bandit.wording import unknown_name
 from server import examples, pages, reading
 from server.body import read_body
@@ -29,10 +30,11 @@ from server.messages import (
     PatchRequest,
     ReasonRequest,
     StopRequest,
+    VersionRequest,
     decode,
     not_json,
 )
-from server.operations import Create, Expose, Force, Move, Operation, Seed, Switch
+from server.operations import Create, Expose, Force, Move, Operation, Reconfigure, Seed, Switch
 from server.writer import Writer
 
 LARGEST_BODY = 1_000_000
@@ -160,6 +162,7 @@ _stop = msgspec.json.Decoder(StopRequest)
 _reason = msgspec.json.Decoder(ReasonRequest)
 _force = msgspec.json.Decoder(ForceRequest)
 _patch = msgspec.json.Decoder(PatchRequest)
+_version = msgspec.json.Decoder(VersionRequest)
 
 
 def _add_moves(router: APIRouter, service: Service) -> None:
@@ -199,6 +202,7 @@ def _add_moves(router: APIRouter, service: Service) -> None:
 
 
 def _add_constraints(router: APIRouter, service: Service) -> None:
+    _add_versions(router, service)
     _add_switches(router, service)
     _add_forced(router, service)
 
@@ -229,6 +233,24 @@ def _add_constraints(router: APIRouter, service: Service) -> None:
         """
         _only(request.query_params, "after", "limit")
         return JSONResponse(await service.read(reading.happened, key, after, limit))
+
+
+def _add_versions(router: APIRouter, service: Service) -> None:
+    @router.post(
+        "/experiments/{key}/variants", responses={**problems(404, 409), **answer_of("VersionAnswer")},
+        openapi_extra=body_of("VersionRequest"), summary="Give a variant another version",
+    )  # fmt: skip
+    async def version(request: Request, key: Key) -> Response:
+        """Another config for a variant, which begins anew as another generation: nothing of before counts for it.
+
+        New users count for the new generation. Those who have the variant get the new config from their next `choose`
+        on (`moved`), and what they do counts for nobody. The same config again changes nothing. Control's config
+        cannot change: all others are compared with it.
+        """
+        _only(request.query_params)
+        body = await read_body(request.scope, request.receive, LARGEST_BODY)
+        how = await run_sync(versioned, body)
+        return JSONResponse(await service.change(Reconfigure(key, how.key, how.config, how.reason)))
 
 
 def _add_switches(router: APIRouter, service: Service) -> None:
@@ -336,6 +358,18 @@ def parsed(body: bytes) -> Experiment:
             except (ValueError, RecursionError) as cause:
                 raise not_json(error) from cause
         raise
+
+
+def versioned(body: bytes) -> VersionRequest:
+    """Return the version of a variant that a request's body declares.
+
+    Raises:
+        Refused: The body is not JSON.
+        InvalidInput: It is of another form, or a key comes twice; a configuration is not for guessing.
+    """
+    how = decode(body, _version)
+    read_json(body)
+    return how
 
 
 def _only(given: Mapping[str, Any], *known: str) -> None:

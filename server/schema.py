@@ -168,6 +168,21 @@ CREATE TABLE events (
 """
 
 
+_WAITING = f"""
+CREATE TABLE waiting_sums (
+    experiment INTEGER NOT NULL,
+    moment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    measure INTEGER NOT NULL,
+    visit_window INTEGER NOT NULL,
+    shard INTEGER NOT NULL,
+    {", ".join(f"{term} REAL" for term in TERMS)},
+    PRIMARY KEY (experiment, moment, epoch, arm, measure, visit_window, shard)
+) STRICT, WITHOUT ROWID;
+"""
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
@@ -178,6 +193,12 @@ def first_tables(db: Database) -> None:
 def guardrails(db: Database) -> None:
     """What constrains arms: generations, users moved, users who come back, exposure, states, events."""
     _run(db, _GUARDRAILS)
+
+
+@migrations()
+def waiting_visits(db: Database) -> None:
+    """Sums of visits that do not count yet; whatever a store of before has in `returning_sums` counts."""
+    _run(db, _WAITING)
 
 
 def _run(db: Database, script: str) -> None:

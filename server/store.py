@@ -39,7 +39,7 @@ class Stored:
     Attributes:
         id: Its number in this store.
         version: Raised by every transaction that changes the experiment.
-        experiment: The declaration, with its salt.
+        experiment: The declaration, with its salt and the present configurations.
         saved: Its state and ledger.
         created_at: Times in seconds since 1970; None: has not happened.
         started_at: First start.
@@ -73,6 +73,8 @@ class Changes:
     """As they are now."""
     events: list[Event]
     """Those that are not stored yet."""
+    definition: str | None = None
+    """The declaration as JSON text where it is another one than the stored one."""
     assignments: list[tuple[str, int, int, float]] = field(default_factory=list)
     """User, epoch, arm, time."""
     moved: list[tuple[float, str]] = field(default_factory=list)
@@ -91,6 +93,10 @@ class Changes:
     """Epoch, arm, measure, sums."""
     returning: list[tuple[int, int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, window, sums."""
+    waiting: list[tuple[int, int, int, int, int, list[float]]] = field(default_factory=list)
+    """Epoch, arm, measure, window, moment, sums."""
+    counted_upto: int | None = None
+    """Visits that waited for a moment up to this one do so no more; None: as before."""
     new_epochs: list[tuple[int, str, int, float, float | None, float | None]] = field(default_factory=list)
     """Epoch, probabilities, learned epochs, started, ended, closed."""
     epoch_times: list[tuple[float | None, float | None, int]] = field(default_factory=list)
@@ -121,6 +127,10 @@ _SUMS = (
 _RETURNING = (
     f"REPLACE INTO returning_sums (experiment, epoch, arm, measure, visit_window, shard, {', '.join(TERMS)})"  # noqa: S608
     f" VALUES (?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
+)
+_WAITING = (
+    f"REPLACE INTO waiting_sums (experiment, epoch, arm, measure, visit_window, moment, shard, {', '.join(TERMS)})"  # noqa: S608
+    f" VALUES (?, ?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
 )
 _PADDING = (None,) * len(TERMS)
 
@@ -276,6 +286,13 @@ class Store:
         many(experiment, _RETURNING, (
             (*place, *sums, *_PADDING[len(sums) :]) for *place, sums in changes.returning
         ))  # fmt: skip
+        many(experiment, _WAITING, (
+            (*place, *sums, *_PADDING[len(sums) :]) for *place, sums in changes.waiting
+        ))  # fmt: skip
+        if changes.counted_upto is not None:
+            db.execute(
+                "DELETE FROM waiting_sums WHERE experiment = ? AND moment <= ?", (experiment, changes.counted_upto)
+            )
         many(experiment, "INSERT INTO epochs (experiment, epoch, probabilities, learned_epochs, started_at, ended_at,"
              " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)", changes.new_epochs)  # fmt: skip
         for ended_at, closed_at, epoch in changes.epoch_times:
@@ -284,6 +301,8 @@ class Store:
                 (ended_at, closed_at, experiment, epoch),
             )
         constraints.write(db, experiment, changes.stored, changes.constraints, changes.events)
+        if changes.definition is not None:
+            db.execute("UPDATE experiments SET definition = ? WHERE id = ?", (changes.definition, experiment))
         db.execute(
             "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"  # noqa: S608
             f" stopped_at = ?, {', '.join(f'{name} = ?' for name in RAMP)}, version = version + 1 WHERE id = ?",
@@ -349,10 +368,20 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
     ):
         row = [float(term) for term in terms[: measures[measure].width]]
         returning.setdefault((epoch, arm), []).append((measure, window, row))
+    waiting: dict[tuple[int, int], list[tuple[int, int, int, list[float]]]] = {}
+    for epoch, arm, measure, window, moment, *terms in db.execute(
+        f"SELECT epoch, arm, measure, visit_window, moment, {', '.join(TERMS)} FROM waiting_sums"  # noqa: S608
+        " WHERE experiment = ? AND shard = ?",
+        (number, SHARD),
+    ):
+        row = [float(term) for term in terms[: measures[measure].width]]
+        waiting.setdefault((epoch, arm), []).append((measure, window, moment, row))
 
     def cell(epoch: int, arm: int) -> SavedCell:
         rows = [sums.get((epoch, arm, m), [0.0] * measure.width) for m, measure in enumerate(measures)]
-        return SavedCell(*counts.get((epoch, arm), (0, 0)), rows, returning.get((epoch, arm), []))
+        return SavedCell(
+            *counts.get((epoch, arm), (0, 0)), rows, returning.get((epoch, arm), []), waiting.get((epoch, arm), [])
+        )
 
     epochs = db.execute(
         "SELECT epoch, probabilities, learned_epochs, started_at, ended_at, closed_at FROM epochs"

@@ -3,8 +3,9 @@
 The writer thread publishes and remembers, after the commit; the event loop only looks up. Each step is one
 operation on a dictionary or one assignment, so no lock is needed.
 
-What a user keeps is not an answer but the `Kept` of their cell. When a suspension ends a generation, the answers of its
-few cells are taken out of these, and with that the answers of all users of the cells, however many they are.
+What a user keeps is not an answer but the `Kept` of their cell. When a suspension or another configuration ends a
+generation, the answers of its few cells are taken out of these, and with that the answers of all users of the cells,
+however many they are. Users who were moved share one `Kept` for each variant that they are moved to.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bandit import Assignment, Bandit
+from bandit import Assignment, Bandit, Experiment
 from server.live import Live
 
 GENERATION = 250_000
@@ -45,7 +46,6 @@ class View:
     """
 
     def __init__(self, live: Live) -> None:
-        self.experiment = live.bandit.experiment
         self.version = -1
         self.state = ""
         self.constant: Tail | None = None
@@ -56,10 +56,12 @@ class View:
         self._forced: dict[str, Tail] = {}
         self._kept: dict[tuple[int, int], Kept] = {}
         self._exposure = -1.0
-        self._n_events = -1
-        self._heads = {variant.key: self._head(variant.key, variant.config) for variant in self.experiment.variants}
+        self._n_events = 0
+        self._heads: dict[str, tuple[Mapping[str, Any], bytes]] = {}
         self._tails: dict[tuple[int | None, str, str], Tail] = {}
-        self._moved = Kept(self._plain(self.experiment.control, "moved"))
+        self._moved: dict[str, Kept] = {}
+        self._lost: set[str] = set()
+        self._take_over(live.bandit.experiment)
         self.fallback = self._plain(self.experiment.control, "fallback")
         self.publish(live)
 
@@ -80,11 +82,14 @@ class View:
 
     def tail(self, answer: Assignment) -> Tail:
         """Return an answer's JSON after the request and user id; one object for all users of a cell."""
+        config, head = self._heads[answer.variant]
+        if answer.config is not config and answer.config != config:
+            head = self._head(answer.variant, answer.config)  # the variant has changed since this was answered
         place = (answer.epoch, answer.variant, answer.reason)
         tail = self._tails.get(place)
-        if tail is None:
+        if tail is None or tail[0] is not head:
             cell = {"propensity": answer.propensity, "epoch": answer.epoch, "reason": answer.reason}
-            tail = self._tails[place] = self._heads[answer.variant], msgspec.json.encode(cell)[1:]
+            tail = self._tails[place] = head, msgspec.json.encode(cell)[1:]
         return tail
 
     def _head(self, variant: str, config: Mapping[str, Any]) -> bytes:
@@ -120,12 +125,15 @@ class View:
         """Take over the state of the experiment after a commit."""
         bandit = live.bandit
         self.version = live.version
+        if bandit.experiment is not self.experiment:
+            self._take_over(bandit.experiment)
+        self._lost = set()
         if (bandit.state, bandit.exposure) != (self.state, self._exposure):
             self.state, self._exposure = bandit.state, bandit.exposure
             self._outside = {}
         if len(bandit.events) != self._n_events:  # nobody is forced or loses a variant without one
-            self._n_events = len(bandit.events)
             self._take_away(bandit)
+            self._n_events = len(bandit.events)
             self._forced = {user: self._plain(arm, "forced") for user, arm in bandit.forced.items()}
         if bandit.state != "stopped":
             return
@@ -136,8 +144,10 @@ class View:
 
     def _keep(self, answer: Assignment, bandit: Bandit) -> Kept | None:
         """Return what a user with this answer keeps; None: nothing, such as a variant lost again in the same batch."""
-        if answer.reason == "moved" and answer.variant == self.experiment.arms[self.experiment.control]:
-            return self._moved  # for good
+        if answer.reason == "moved" and answer.variant not in self._lost:
+            if answer.variant not in self._moved:
+                self._moved[answer.variant] = Kept(self.tail(answer))
+            return self._moved[answer.variant]
         if answer.reason not in ("new", "sticky") or answer.epoch is None:
             return None
         place = (answer.epoch, self.experiment.arm(answer.variant))
@@ -148,8 +158,22 @@ class View:
             self._kept[place] = Kept(self.tail(sticky))
         return self._kept[place]
 
+    def _take_over(self, experiment: Experiment) -> None:
+        """Answer with the configurations of an experiment from now on."""
+        self.experiment = experiment
+        for variant in experiment.variants:
+            head = self._head(variant.key, variant.config)
+            _, before = self._heads.get(variant.key, (None, head))
+            self._heads[variant.key] = variant.config, (before if before == head else head)
+            if before != head:
+                self._tails = {}  # so that nothing holds what it was
+
     def _take_away(self, bandit: Bandit) -> None:
-        """Let users whose generation of the arm has ended be asked for anew."""
+        """Let users be asked for anew whose generation of the arm has ended, or who were moved to an arm since lost."""
+        news = bandit.events[self._n_events :]
+        self._lost = {event.variant for event in news if event.variant and event.kind in ("suspended", "changed")}
+        for variant in self._lost & self._moved.keys():
+            self._moved.pop(variant).tail = None
         for (epoch, arm), kept in self._kept.items():
             if bandit.epochs[epoch - 1].cells[arm].sticky is None:
                 kept.tail = None

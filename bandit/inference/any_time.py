@@ -6,6 +6,7 @@ read only once the data of both arms are enough for a normal approximation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,21 +90,27 @@ def is_readable(
     """Whether the data of an arm and of control allow a normal approximation, after each epoch.
 
     Args:
-        observed: The measure.
+        observed: The measure. Epochs in which an arm had probability 0 are not read for it.
         control: Index of control.
         users_per_squared_skewness: Users per arm before a mean is read.
 
     Returns:
         Shape (..., n_epochs, n_arms).
     """
-    n = np.cumsum(observed.n, axis=-2)
-    if observed.bounds is not None and not observed.fractional:
-        events = np.cumsum(observed.shares, axis=-2)
-        enough = np.minimum(events, n - events) >= FEWEST_EVENTS
-    else:
-        skewness = _skewness(n, *(np.cumsum(s, axis=-2) for s in (observed.z, observed.z2, observed.z3)))
-        enough = (n >= FEWEST_USERS) & (n >= users_per_squared_skewness * skewness**2)
-    return np.asarray(enough & enough[..., [control]])
+    drawn = ~(observed.p == 0.0)  # unknown is not zero
+
+    def enough(of: Callable[[FloatArray], FloatArray]) -> BoolArray:
+        n = np.cumsum(of(observed.n), axis=-2)
+        if observed.bounds is not None and not observed.fractional:
+            events = np.cumsum(of(observed.shares), axis=-2)
+            return np.asarray(np.minimum(events, n - events) >= FEWEST_EVENTS)
+        skewness = _skewness(n, *(np.cumsum(of(s), axis=-2) for s in (observed.z, observed.z2, observed.z3)))
+        return np.asarray((n >= FEWEST_USERS) & (n >= users_per_squared_skewness * skewness**2))
+
+    # Users of control count for an arm where they could have had it: those before an arm joined tell it nothing.
+    shared = bool(drawn.all())
+    base = (lambda sums: sums[..., [control]]) if shared else (lambda sums: sums[..., [control]] * drawn)
+    return enough(lambda sums: sums) & enough(base)
 
 
 def _skewness(n: FloatArray, z: FloatArray, z2: FloatArray, z3: FloatArray) -> FloatArray:

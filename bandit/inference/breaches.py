@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.special as sc
 
-from bandit.arrays import BoolArray, FloatArray, IntArray
+from bandit.arrays import FloatArray, IntArray
 from bandit.experiment import Experiment, Guardrail
 from bandit.history import History
 from bandit.inference.confidence_sequence import one_sided_log_e_value, tuning
@@ -121,33 +121,42 @@ def log_e_of_limit(limit: Limit) -> LogE:
     return log_e
 
 
-def columns_of_limit(rail: Guardrail, sums: FloatArray, at_risk: FloatArray | None = None) -> FloatArray:
+def columns_of_limit(rail: Guardrail, sums: FloatArray, at_risk: FloatArray) -> FloatArray:
     """Return what the e-process of an absolute `max` reads of ledger rows.
 
     Args:
         rail: The guardrail.
         sums: Rows of its measure, shape (..., width).
-        at_risk: Users assigned, shape (...), who are all at risk where an outcome is "any"; None: those with a value.
+        at_risk: Users at risk where an outcome is "any", shape (...), at least those with a value; 0: not read.
 
     Returns:
         Shape (..., n_columns).
     """
     if limit_of(rail).of == "mean":
         return sums[..., UPWARD]
-    n = sums[..., N] if at_risk is None or rail.per_user != "any" else at_risk
+    n = at_risk if rail.per_user == "any" else sums[..., N]
     return np.stack([n, np.clip(sums[..., Z], 0.0, n)], axis=-1)  # the origin of a rate is 0
 
 
-def reports(n: FloatArray, assigned: FloatArray) -> BoolArray:
-    """Whether most users of an arm have a value of an "any" in their first window, shape (...).
+def at_risk_again(n: FloatArray, assigned: FloatArray, returned: FloatArray) -> FloatArray:
+    """Return how many users are at risk of an "any" in a later window, of whom some have a value.
 
-    Where only harm is reported, everybody who comes back and reports is harmed, so they are not looked at.
+    Harm may be reported more often than its absence. In the first window all users assigned are at risk; how many of
+    them have a value, three standard errors less, tells how many stand behind each value of a later one. Where that is
+    not most of them it tells too little, and the later windows are not read: 0.
 
     Args:
-        n: Users with a value per epoch, shape (n_epochs, ...).
+        n: Users with a value in the first window, shape (...).
         assigned: Users assigned, same shape.
+        returned: Users with a value in the later one, shape (n_epochs, ...).
+
+    Returns:
+        Shape of `returned`, at least as many as have a value, or 0.
     """
-    return np.asarray(n.sum(axis=0) >= _MOST_REPORT * assigned.sum(axis=0))
+    users = np.maximum(assigned, 1.0)
+    share = n / users
+    share = share - 3.0 * np.sqrt(np.maximum(share * (1.0 - share), 0.0) / users)
+    return np.asarray(np.divide(returned, share, out=np.zeros_like(returned), where=share >= _MOST_REPORT))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +212,18 @@ class _Reading:
 
     def _most(self, rail: Guardrail, limit: Limit, index: int) -> _Found:
         log_e, first = log_e_of_limit(limit), self._sums(index)
-        later = self._returning(rail, index)
+        later = {
+            window: sums * self.present[..., np.newaxis]
+            for (of, window), sums in self.history.ledger.returning.items()
+            if of == index
+        }
         windows = [1, *sorted(later)]
         rows = [columns_of_limit(rail, first, self.assigned)]
-        rows += [columns_of_limit(rail, later[window]) for window in windows[1:]]
+        n, assigned = first[..., N].sum(axis=0), self.assigned.sum(axis=0)
+        rows += [
+            columns_of_limit(rail, sums, at_risk_again(n, assigned, sums[..., N]))
+            for sums in (later[window] for window in windows[1:])
+        ]
         total = rows[0].sum(axis=0)
         if limit.of == "mean":
             feasible = feasible_by_e(log_e(total))
@@ -267,14 +284,6 @@ class _Reading:
 
     def _sums(self, index: int) -> FloatArray:
         return np.asarray(self.history.ledger.sums[index] * self.present[..., np.newaxis])
-
-    def _returning(self, rail: Guardrail, index: int) -> dict[int, FloatArray]:
-        """Return the sums of users who came back, by window; arms of which only harm is reported are left out."""
-        found = {window: sums for (of, window), sums in self.history.ledger.returning.items() if of == index}
-        read = self.present
-        if found and rail.per_user == "any":
-            read = read * reports(self._sums(index)[..., N], self.assigned)
-        return {window: sums * read[..., np.newaxis] for window, sums in found.items()}
 
     def _restarted(self, log_e: LogE, rows: FloatArray) -> FloatArray:
         """Return ln E of each arm from additive sums per epoch, shape (n_epochs, n_arms, width)."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bandit.arrays import FloatArray
+from bandit.arrays import BoolArray, FloatArray
 from bandit.experiment import Experiment
 from bandit.history import History
 from bandit.learning import complete
-from bandit.ledger import GOAL
+from bandit.ledger import GOAL, Ledger
 from bandit.measures import Z2, Z3, N, Z, measures_of, outcome_bounds
 
 FEWEST_TO_RESPOND = 50
@@ -38,6 +38,8 @@ class Observed:
         bounds: Least and largest outcome possible; None where nothing bounds it on both sides.
         exact: Whether `p` is the law really used; False: it is corrected by estimated response rates.
         fractional: Whether outcomes inside the bounds are what the metric is about, as in ratings and costs.
+        whole: Sums n, z and z² over all users of an epoch, also of arms' generations that are not read any more,
+            shape (3, ..., n_epochs, 1): what was known then, whatever became of an arm later. None: those above.
     """
 
     p: FloatArray
@@ -49,6 +51,7 @@ class Observed:
     bounds: tuple[float, float] | None
     exact: bool
     fractional: bool = False
+    whole: FloatArray | None = None
 
     @property
     def squared_shares(self) -> FloatArray:
@@ -69,8 +72,13 @@ class Observed:
 
     def upto(self, n_epochs: int) -> Observed:
         """Return the first epochs alone."""
-        cut = (..., slice(None, n_epochs), slice(None))
-        return replace(self, p=self.p[cut], n=self.n[cut], z=self.z[cut], z2=self.z2[cut], z3=self.z3[cut])
+        return self.of_epochs(slice(None, n_epochs))
+
+    def of_epochs(self, epochs: slice | BoolArray) -> Observed:
+        """Return some of the epochs alone."""
+        cut = (..., epochs, slice(None))
+        whole = None if self.whole is None else self.whole[cut]
+        return replace(self, p=self.p[cut], n=self.n[cut], z=self.z[cut], z2=self.z2[cut], z3=self.z3[cut], whole=whole)
 
     @property
     def with_known_p(self) -> Observed:
@@ -145,27 +153,39 @@ def observe(experiment: Experiment, history: History, measure: int) -> Observed:
         history: What happened. Without probabilities `p` is nan and only `n`, `z`, `z2`, `z3` mean something.
         measure: Index among `measures_of(experiment)`.
     """
-    readable, what = history.readable, measures_of(experiment)[measure]
+    closed, readable, what = history.closed, history.readable, measures_of(experiment)[measure]
     ledger = readable.ledger
     origin = ledger.origins[measure] or 0.0
-    sums = ledger.sums[measure][..., :4]
-    if measure == GOAL:
-        sums = complete(experiment, ledger.assigned, sums, origin)
+    sums = _completed(experiment, ledger, measure)
     n = np.asarray(sums[..., N])
     assigned = ledger.assigned.astype(np.float64)
-    whole = bool((n == assigned).all())
+    answered = bool((n == assigned).all())
     p = np.full(n.shape, np.nan) if readable.probabilities is None else readable.probabilities
     return Observed(
-        p if whole else given_response(p, assigned, n),
+        p if answered else given_response(p, assigned, n),
         n,
         np.asarray(sums[..., Z]),
         np.asarray(sums[..., Z2]),
         np.asarray(sums[..., Z3]),
         origin,
         outcome_bounds(experiment, measure),
-        whole,
+        answered,
         fractional=what.kind == "numeric" and what.above is None,
+        whole=None if readable is closed else _all_users(_completed(experiment, closed.ledger, measure)),
     )
+
+
+def _completed(experiment: Experiment, ledger: Ledger, measure: int) -> FloatArray:
+    """Return the first four sums of a measure, the goal's missing outcomes as declared."""
+    sums = ledger.sums[measure][..., :4]
+    if measure != GOAL:
+        return sums
+    return complete(experiment, ledger.assigned, sums, ledger.origins[measure] or 0.0)
+
+
+def _all_users(sums: FloatArray) -> FloatArray:
+    """Return n, z and z² summed over the arms, shape (3, ..., n_epochs, 1)."""
+    return np.moveaxis(sums[..., [N, Z, Z2]].sum(axis=-2, keepdims=True), -1, 0)
 
 
 def observe_response(history: History) -> Observed:

@@ -258,7 +258,7 @@ class _Absolute:
             if limit.of == "rate":
                 self.bound = lambda sums: _most_log_e(sums[..., 1], sums[..., 0] - sums[..., 1], limit.declared)
             else:
-                self.width = columns_of_limit(rail, np.zeros(_WIDEST)).shape[-1]
+                self.width = columns_of_limit(rail, np.zeros(_WIDEST), np.zeros(())).shape[-1]
 
     def columns(self, p: FloatArray, users: FloatArray, sums: FloatArray) -> FloatArray:  # noqa: ARG002
         if not self._limit.above:

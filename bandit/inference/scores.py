@@ -192,14 +192,15 @@ def plug_ins(observed: Observed) -> tuple[FloatArray, FloatArray]:
         Two arrays of shape (..., n_epochs, n_arms); the variance is 0 where nothing is known of it.
     """
     n, z, z2 = earlier(observed.n), earlier(observed.z), earlier(observed.z2)
-    known = n.sum(axis=-1, keepdims=True) > 0.0
-    total, sums = (
-        np.where(known, before.sum(axis=-1, keepdims=True), own.sum(axis=-1, keepdims=True))
-        for before, own in ((n, observed.n), (z, observed.z))
-    )
-    seen = np.maximum(total, 1.0)
-    pooled = sums / seen
-    spread = np.maximum(z2.sum(axis=-1, keepdims=True) / seen - pooled * pooled, 0.0) * known
+    if observed.whole is None:
+        of_all = [sums.sum(axis=-1, keepdims=True) for sums in (observed.n, observed.z, observed.z2)]
+    else:
+        of_all = list(observed.whole)
+    all_n, all_z, all_z2 = map(earlier, of_all)
+    known = all_n > 0.0
+    seen = np.maximum(np.where(known, all_n, of_all[0]), 1.0)
+    pooled = np.where(known, all_z, of_all[1]) / seen
+    spread = np.maximum(all_z2 / seen - pooled * pooled, 0.0) * known
     mean = (z + _PRIOR_USERS * pooled) / (n + _PRIOR_USERS)
     within = np.maximum(z2 - 2.0 * mean * z + n * mean * mean, 0.0)
     return mean, (within + _PRIOR_DF * spread) / (n + _PRIOR_DF)

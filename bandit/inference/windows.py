@@ -3,9 +3,12 @@
 A user's first window is the one after assignment; only it counts for the goal. Whoever comes back later is looked at
 again, one window of the same length at a time, so that nobody stays on an arm that went bad after everybody had joined.
 Counted are windows in which the user has a value, not all that pass: users who come once a day then meet in the same
-window. Each user is in a window at most once, so users are units there as well, and the union bound over windows,
-1/(d(d+1)) for the d-th, covers all of them. Not every further window is a window of its own: from the tenth on they get
-rarer by a fifth, which keeps their number, and the price of the union, logarithmic.
+window. Where an outcome is "any", a window counts once it is over, and where not all users of the first window have a
+value, as many more are taken to be at risk in the later ones: clean answers that come late, or never, are no harm.
+
+Each user is in a window at most once, so users are units there as well, and the union bound over windows, 1/(d(d+1))
+for the d-th, covers all of them. Not every further window is a window of its own: from the tenth on they get rarer by a
+fifth, which keeps their number, and the price of the union, logarithmic.
 """
 
 from __future__ import annotations
@@ -54,6 +57,10 @@ def is_looked_at_again(rail: Guardrail) -> bool:
     return not limit.is_relative and not limit.above
 
 
-def looked_at_again(experiment: Experiment) -> dict[int, Guardrail]:
-    """Return the guardrails that do, by their measure."""
-    return {guardrail_measure(experiment, rail): rail for rail in experiment.guardrails if is_looked_at_again(rail)}
+def looked_at_again(experiment: Experiment) -> dict[int, int]:
+    """Return the guardrails that do, as their places in the file, each with its measure."""
+    return {
+        place: guardrail_measure(experiment, rail)
+        for place, rail in enumerate(experiment.guardrails)
+        if is_looked_at_again(rail)
+    }

@@ -294,4 +294,9 @@ def _notes(experiment: Experiment, history: History, state: str, observed: Obser
             "at any time; P(best), expected loss and credible intervals assume that the arms' means do not drift, and "
             "Welch is meant for one look at a fixed split."
         )
+    if state != "log" and experiment.policy.half_life is not None:
+        notes.append(
+            f"The allocation weighs old users less (half-life {experiment.policy.half_life}); P(best) and all other "
+            "numbers here weigh users of all times alike."
+        )
     return tuple(notes)

@@ -104,9 +104,9 @@ def compare(
             better=metric.better,
             variant=key,
             users=int(metric.observed.n[:, arm].sum()),
-            control_users=int(metric.observed.n[:, experiment.control].sum()),
+            control_users=int(_beside(metric.observed, arm).n[:, experiment.control].sum()),
             mean=mean_of(metric.observed, arm),
-            control_mean=mean_of(metric.observed, experiment.control),
+            control_mean=mean_of(_beside(metric.observed, arm), experiment.control),
             welch=_welch(experiment, history, window, arm, _welch_reasons(window, enough[arm], doubts, final_epochs)),
             fixed_time=fixed.estimate(fixed.weighted, arm),
             final=final_epochs is not None,
@@ -198,11 +198,7 @@ def _e_process(observed: Observed, found: Evidence, arm: int) -> EProcess | None
 
 def _lifts(experiment: Experiment, observed: Observed, found: Evidence) -> list[Lift | None]:
     """Return the relative difference of each arm; its interval holds the ratios that the any-time test accepts."""
-    means = [mean_of(observed, arm) for arm in range(experiment.n_arms)]
-    base = means[experiment.control]
-    if base is None or base == 0.0:
-        return [None] * experiment.n_arms
-    lifts = [None if mean is None else Lift(mean / base - 1.0, None) for mean in means]
+    lifts = [_raw_lift(experiment, observed, arm) for arm in range(experiment.n_arms)]
     sequence, scores = found.any_time, found.scores
     if sequence is None or scores is None:
         return lifts
@@ -211,9 +207,22 @@ def _lifts(experiment: Experiment, observed: Observed, found: Evidence) -> list[
     with np.errstate(invalid="ignore"):
         ratio, low, high = last.ratio(half / last.standard_error())
     return [
-        Lift(float(ratio[arm]) - 1.0, ends(low[arm] - 1.0, high[arm] - 1.0)) if readable else lifts[arm]
+        Lift(float(ratio[arm]) - 1.0, ends(low[arm] - 1.0, high[arm] - 1.0)) if readable and lifts[arm] else lifts[arm]
         for arm, readable in enumerate(sequence.readable[-1])
     ]
+
+
+def _raw_lift(experiment: Experiment, observed: Observed, arm: int) -> Lift | None:
+    mean, base = mean_of(observed, arm), mean_of(_beside(observed, arm), experiment.control)
+    return None if mean is None or base is None or base == 0.0 else Lift(mean / base - 1.0, None)
+
+
+def _beside(observed: Observed, arm: int) -> Observed:
+    """Return the epochs in which an arm could be drawn: control's users of others are no comparison for it."""
+    could = ~(observed.p[:, arm] == 0.0)  # unknown is not zero
+    if could.all():
+        return observed
+    return observed.of_epochs(could)
 
 
 def _enough(observed: Observed, control: int) -> BoolArray:

@@ -105,7 +105,7 @@ class LateAnswers:
             clean = np.maximum(reported - starts_at[start], 0) - np.maximum(harms - at_once.begins[start][:, None], 0)
             sums = np.zeros((*places.shape, 4))
             sums[..., N], sums[..., Z] = harmed + clean, harmed
-            return columns_of_limit(self.rail, sums, assigned if all_at_risk else None)
+            return columns_of_limit(self.rail, sums, assigned if all_at_risk else sums[..., N])
 
         return ArmLooks(since, at_once.begins, at_once.looks)
 

@@ -205,7 +205,7 @@ def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables of a store."""
     tables = (
         "experiments", "epochs", "cells", "sums", "assignments", "outcomes", "rewards", "visits", "returning_sums",
-        "generations", "guardrail_states", "forced", "events",
+        "waiting_sums", "generations", "guardrail_states", "forced", "events",
     )  # fmt: skip
     return {table: rows(path, f"SELECT * FROM {table}") for table in tables}  # noqa: S608 - our own names
 
@@ -272,7 +272,9 @@ def check_returning(path: Path, number: int, n_measures: int) -> None:
                 came[epoch, arm, window] = came.get((epoch, arm, window), 0.0) + 1.0
         summed = rows(
             path,
-            "SELECT epoch, arm, visit_window, n FROM returning_sums WHERE experiment = ? AND measure = ?",
+            "SELECT epoch, arm, visit_window, sum(n) FROM (SELECT experiment, epoch, arm, measure, visit_window, n"
+            " FROM returning_sums UNION ALL SELECT experiment, epoch, arm, measure, visit_window, n FROM waiting_sums)"
+            " WHERE experiment = ? AND measure = ? GROUP BY epoch, arm, visit_window",
             number,
             measure,
         )

@@ -20,6 +20,7 @@ from tests.server.running import JSON, Service, declaration, everything, in_proc
 CHOOSE: dict[str, Any] = {"experiment": "x", "user_id": "u"}
 REWARD: dict[str, Any] = {"experiment": "x", "user_id": "known", "request_id": "r", "metrics": {"resolved": 1}}
 STOP: dict[str, Any] = {"serve": "B"}
+VERSION: dict[str, Any] = {"key": "B", "config": {"model": "m3"}, "reason": "clearer"}
 NEW = declaration("new")
 ROUTES: dict[str, dict[str, Any]] = {
     "/choose": CHOOSE,
@@ -29,6 +30,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "/experiments/x/stop": STOP,
     "/experiments/x/start": {},
     "/experiments/x/pause": {},
+    "/experiments/x/variants": VERSION,
 }
 DEEP = b'{"a":' * 20_000 + b"1" + b"}" * 20_000
 
@@ -137,6 +139,27 @@ FIELDS: dict[str, list[tuple[dict[str, Any], int, str]]] = {
         ({"now": 1}, 422, "now"),
         ({"now": "yes"}, 422, "now"),
         ({"nwo": True}, 422, "nwo"),
+    ],
+    "/experiments/x/variants": [
+        ({"key": "A"}, 409, ""),
+        ({"key": "Z"}, 422, "key"),
+        ({"key": ""}, 422, "key"),
+        ({"key": 1}, 422, "key"),
+        ({"key": None}, 422, "key"),
+        ({"key": ["B"]}, 422, "key"),
+        ({"key": "Z" * 9000}, 422, "key"),
+        ({"config": None}, 422, "config"),
+        ({"config": []}, 422, "config"),
+        ({"config": "model"}, 422, "config"),
+        ({"config": {"n": 2**64}}, 422, "config.n"),
+        ({"config": {"n": 10**400}}, 422, ""),
+        ({"config": {"n": float("nan")}}, 400, ""),
+        ({"config": {"prompt": "x" * 950_000}}, 422, "config"),
+        ({"reason": "a\nb"}, 422, "reason"),
+        ({"reason": "r" * 2001}, 422, "reason"),
+        ({"reason": None}, 422, "reason"),
+        ({"confg": {}}, 422, "confg"),
+        ({"control": True}, 422, "control"),
     ],
 }
 

@@ -483,6 +483,30 @@ def test_who_comes_back_in_a_later_window_is_counted_for_guardrails_alone(servic
     check_ledger(service.path, "x")
 
 
+def test_visits_that_wait_to_count_survive_a_restart_and_break_a_limit_when_they_do(service: Service) -> None:
+    service.create(guardrails=[{"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.01}])
+    users = users_of(service, "x", "B", 12)
+    for user in users:
+        service.reward("x", user, f"clean-{user}", metrics={"harmful": 0})
+    service.clock.now += 3_700
+    for user in users:
+        told = service.reward("x", user, f"harm-{user}", metrics={"harmful": 1}).json()
+        assert told["accepted"] == ["harmful"]
+    assert rows(service.path, "SELECT sum(n), sum(z) FROM waiting_sums") == [(12.0, 12.0)]
+    assert rows(service.path, "SELECT count(*) FROM returning_sums") == [(0,)]
+    check_ledger(service.path, "x")
+    service.writer.close()
+
+    with in_process(service.path, service.clock) as other:
+        assert not any(variant["suspended"] for variant in other.get("/experiments/x")["variants"])
+        other.clock.now += 7_200
+        assert other.choose("x", users[0])["reason"] in ("sticky", "moved")
+        wait_until(lambda: other.choose("x", users[0])["reason"] == "moved")
+        assert rows(service.path, "SELECT count(*) FROM waiting_sums") == [(0,)]
+        assert rows(service.path, "SELECT sum(n), sum(z) FROM returning_sums") == [(12.0, 12.0)]
+        check_ledger(service.path, "x")
+
+
 def test_a_store_of_the_version_before_goes_on(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         db.executescript(OLD.read_text(encoding="utf-8"))
@@ -526,7 +550,9 @@ def test_the_migrations_of_an_old_file_are_those_of_a_new_one(path: Path, tmp_pa
         )
 
     assert tables(path) == tables(new)
-    assert [migration.name for migration in migrations.applied(Database(path))] == ["first_tables", "guardrails"]
+    assert [migration.name for migration in migrations.applied(Database(path))] == [
+        "first_tables", "guardrails", "waiting_visits",
+    ]  # fmt: skip
 
 
 def failing(*_: object) -> None:

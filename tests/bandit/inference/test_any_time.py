@@ -50,6 +50,18 @@ def test_interval_and_e_value_are_the_normal_mixture_at_the_estimate_of_each_loo
             assert found.log_e[look, arm] == pytest.approx(float(log_e_value(estimate / error, users, rho2)))
 
 
+def test_users_of_control_from_before_an_arm_joined_do_not_make_it_readable() -> None:
+    p = np.array([[0.5, 0.5, 0.0]] * 3 + [[0.4, 0.3, 0.3]] * 2)
+    n = np.array([[400.0, 400.0, 0.0]] * 3 + [[20.0, 15.0, 400.0]] * 2)
+    observed = of_counts(n, n / 2, p)
+
+    found = is_readable(observed, 0)
+
+    assert found[2:, 1].all()
+    assert not found[:, 2].any()
+    assert is_readable(replace(observed, p=np.full_like(p, np.nan)), 0)[-1, 2]  # unknown is not zero
+
+
 def test_before_it_may_be_read_the_interval_is_everything_and_the_e_value_one() -> None:
     observed = numeric(2)
 
