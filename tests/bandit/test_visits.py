@@ -116,7 +116,9 @@ def test_harm_in_a_later_window_counts_when_the_window_is_over_though_nobody_cal
     assert (evidence["window"], evidence["users"]) == (2, len(mine))
 
 
-@pytest.mark.parametrize(("share", "harmed", "is_suspended"), [(0.6, 0.04, False), (0.6, 0.3, True), (0.0, 1.0, False)])
+@pytest.mark.parametrize(
+    ("share", "harmed", "is_suspended"), [(0.6, 0.04, False), (0.6, 0.3, True), (0.2, 0.3, False), (0.0, 1.0, False)]
+)
 def test_clean_answers_that_never_come_are_no_harm_in_later_windows_either(
     share: float, harmed: float, is_suspended: bool
 ) -> None:
