@@ -37,6 +37,7 @@ class Oversight:
         states: By guardrail and arm the state, where it is or was another than "unknown", and since when.
         events: What changed, in order.
         looked_at: Closed epochs at the last look.
+        alarm: Earliest time at which the ramp can take its next step by the clock alone; infinity: none.
     """
 
     def __init__(self, experiment: Experiment, timeline: Timeline, now: Callable[[], float | None]) -> None:
@@ -47,6 +48,7 @@ class Oversight:
         self.states: dict[tuple[int, int], tuple[GuardrailVerdict, float | None]] = {}
         self.events: list[Event] = []
         self.looked_at = 0
+        self.alarm = NEVER
         self._timeline = timeline
         self._now = now
 
@@ -86,6 +88,7 @@ class Oversight:
             self._climb(history, found, now)
             self._timeline.begin(now, found.breaches.feasible)
             self.watch.reset()
+            self._set_alarm()
 
     def has_tipped(self) -> bool:
         """Whether values that came in since the last look break a limit: the next epoch must not be waited for."""
@@ -129,6 +132,7 @@ class Oversight:
         """Be at this place of the ramp."""
         self.ramp = ramp
         self.exposure = ramp.exposure(self.experiment)
+        self._set_alarm()
 
     def what_holds_the_ramp(self) -> str | None:
         """Return why the next step of the ramp is not taken yet, in words; None if there is no next step."""
@@ -138,14 +142,6 @@ class Oversight:
         feasible = judge(self.experiment, history).breaches.feasible
         holds = what_holds(self.experiment, history, self.ramp, feasible, history.now)
         return holds or "nothing: it comes with the next epoch"
-
-    @property
-    def alarm(self) -> float:
-        """Earliest time at which the ramp can take its next step by the clock alone; infinity: none."""
-        if self._now() is None or self.ramp.next_step(self.experiment) is None or not self._timeline.epochs:
-            return NEVER
-        due = self.ramp.since + self.experiment.ramp_after_seconds
-        return due if self._timeline.current.started_at < due else NEVER
 
     def note(
         self,
@@ -158,6 +154,12 @@ class Oversight:
         """Add an event."""
         epoch = len(self._timeline.epochs)
         self.events.append(Event(kind, self._now(), epoch, actor, variant, reason, evidence or {}))
+
+    def _set_alarm(self) -> None:
+        self.alarm = NEVER
+        if self._now() is not None and self.ramp.next_step(self.experiment) is not None and self._timeline.epochs:
+            due = self.ramp.since + self.experiment.ramp_after_seconds
+            self.alarm = due if self._timeline.current.started_at < due else NEVER
 
     def _begin_generation(self, arm: int) -> None:
         self._timeline.begin_generation(arm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,13 +37,18 @@ class Receipts:
     def __init__(self) -> None:
         self._all_accepted: dict[tuple[str, ...], Receipt] = {}
 
+    def accepted(self, metrics: Iterable[str]) -> Receipt:
+        """Return the receipt of metrics that all counted."""
+        names = tuple(metrics)
+        receipt = self._all_accepted.get(names)
+        if receipt is None:
+            receipt = self._all_accepted[names] = Receipt(accepted=names)
+        return receipt
+
     def of(self, became: Mapping[str, str]) -> Receipt:
         """Return the receipt, given what became of each metric: "" if it counted, else the reason."""
         if not any(became.values()):
-            names = tuple(became)
-            if names not in self._all_accepted:
-                self._all_accepted[names] = Receipt(accepted=names)
-            return self._all_accepted[names]
+            return self.accepted(became)
 
         def those(what: str) -> tuple[str, ...]:
             return tuple(name for name, result in became.items() if result == what)
@@ -75,7 +80,8 @@ class Recorded(NamedTuple):
     revision: int = 0
 
 
-_NUMBERS = (bool, int, float)
+_NUMBERS = frozenset((bool, int, float))
+_BINARY = (0, 1)
 _UNKNOWN = (1.0, 0.0)  # bounds that nothing fits
 
 
@@ -130,14 +136,15 @@ class MetricRules:
         values: dict[str, float] = {}
         problems: list[Problem] = []
         for name, value in metrics.items():
-            bounds = self._bounds.get(name, _UNKNOWN)
-            if isinstance(value, np.generic):
+            bounds, kind = self._bounds.get(name, _UNKNOWN), value.__class__
+            if kind not in _NUMBERS and isinstance(value, np.generic):
                 value = value.item()  # noqa: PLW2901 (a number of an array is as good as Python's)
+                kind = value.__class__
             # True == 1 == 1.0 for a binary metric; no other type of JSON's is a number.
             if bounds is None:
-                good = type(value) in _NUMBERS and value in (0, 1)
+                good = kind in _NUMBERS and value in _BINARY
             else:
-                good = type(value) in _NUMBERS[1:] and bounds[0] <= value <= bounds[1]  # type: ignore[operator]
+                good = (kind is float or kind is int) and bounds[0] <= value <= bounds[1]  # type: ignore[operator]
             if good:
                 values[name] = float(value)  # type: ignore[arg-type]  # a number, as seen above
             else:

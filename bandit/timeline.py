@@ -172,10 +172,19 @@ class Timeline:
 
     def move(self, cell: Cell) -> None:
         """Count one more user of a cell as moved away from its arm."""
-        cell.moved += 1
+        self.count(cell, cell.assigned, cell.moved + 1)
+
+    def count(self, cell: Cell, assigned: int, moved: int) -> None:
+        """Let a cell have so many users, and so many of them moved away from its arm.
+
+        To be called for users whom somebody else assigned or moved; one's own assignments are counted as they come.
+        """
+        if cell.epoch is self.epochs[-1]:
+            self.left -= assigned - cell.assigned
+        cell.assigned, cell.moved = assigned, moved
         place = cell.epoch.allocation.epoch - 1
         if place < self.closed:
-            self._sealed.moved[place, cell.arm] += 1
+            self._sealed.moved[place, cell.arm] = moved
 
     def close(self, now: float) -> None:
         """Close the ended epochs whose windows are over, and learn from those that are next in order."""

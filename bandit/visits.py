@@ -38,6 +38,7 @@ class Visits:
     Attributes:
         unwritten: Sums that changed, as (cell, measure, window, moment), moment 0 for those that count; for a store to
             empty when it has written them.
+        alarm: Earliest time at which a visit that waits counts; infinity: none waits.
         counted_upto: Visits that waited for a moment up to this one, in windows of the clock, are counted.
     """
 
@@ -53,6 +54,7 @@ class Visits:
         each_value: bool,
     ) -> None:
         self.unwritten: set[tuple[Cell, int, int, int]] = set()
+        self.alarm = _NEVER
         self.counted_upto = 0
         self._users = users
         self._measures = measures
@@ -62,11 +64,6 @@ class Visits:
         self._window = window
         self._each_value = each_value
         self._waiting: dict[int, set[Cell]] = {}
-
-    @property
-    def alarm(self) -> float:
-        """Earliest time at which a visit that waits counts; infinity: none waits."""
-        return min(self._waiting) * self._window if self._waiting and self._window is not None else _NEVER
 
     def credit(self, user_id: str, cell: Cell, slot: int, call: float, place: int) -> None:
         """Add a call to the outcome of a user who came back.
@@ -99,9 +96,10 @@ class Visits:
         nothing = [0.0] * measure.width
         if self._window is not None and measure.per_user == "any":
             moment = math.ceil(self._users.since[user_id] / self._window) + place + 1
-            self._waiting.setdefault(moment, set()).add(cell)
             self.unwritten.add((cell, slot, window, moment))
-            move(cell.waiting.setdefault((slot, window, moment), nothing), measure, origin, old, new)
+            row = cell.waiting.get((slot, window, moment), nothing)
+            self.wait(cell, (slot, window, moment), row)
+            move(row, measure, origin, old, new)
             return
         move(cell.returning.setdefault((slot, window), nothing), measure, origin, old, new)
         self._changed(cell)
@@ -121,10 +119,21 @@ class Visits:
                         self._watch.came_back(slot, cell, window)
                     self.unwritten.add((cell, slot, window, 0))
                 self._changed(cell)
+            self._set_alarm()
+
+    def wait(self, cell: Cell, key: tuple[int, int, int], row: list[float]) -> None:
+        """Let these sums of a cell wait, under measure, window and moment."""
+        cell.waiting[key] = row
+        self._waiting.setdefault(key[2], set()).add(cell)
+        self._set_alarm()
 
     def restore(self, epochs: Sequence[Epoch]) -> None:
         """Take note of what waits in stored epochs."""
         for epoch in epochs:
             for cell in epoch.cells:
-                for _, _, moment in cell.waiting:
-                    self._waiting.setdefault(moment, set()).add(cell)
+                for key, row in cell.waiting.items():
+                    self.wait(cell, key, row)
+
+    def _set_alarm(self) -> None:
+        waits = self._waiting and self._window is not None
+        self.alarm = min(self._waiting) * (self._window or 0.0) if waits else _NEVER

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request, Response
@@ -20,15 +22,19 @@ from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, document, problems
 from server.front import Front
 from server.guard import Guard
-from server.hot import CHOOSE_SECONDS, LARGEST_BODY, Hot
+from server.hot import CHOOSE_SECONDS, Hot
+from server.logs import LoggedWriter
 from server.problems import Answer, answer_to, problem
 from server.routes import Service, routes
 from server.store import Store
 from server.writer import Writer
 
+log = logging.getLogger("bandit.server")
+
 ABOUT = """Chooses a variant for each user and moves traffic toward better ones.
 
-An application calls `POST /choose` for the variant a user gets and `POST /reward` with what happened."""
+An application calls `POST /choose` for the variant a user gets and `POST /reward` with what happened; both also take
+many calls at once, at `/choose/batch` and `/reward/batch`."""
 
 
 CHOOSE = """The variant to serve, the same at every call. `reason` says how it came about:
@@ -60,6 +66,17 @@ guardrail still reads it) and `ignored`, which says why a value counts for nobod
 - `failed`: void, because the call failed.
 - `unused`: a failure that no measure of this experiment feels."""
 
+BATCH = """Each item is the body of a call of `{path}` and is answered, at the same place, as that call alone: with its
+answer and `"status": 200`, or with its problem document, whose `status` is that of the call. One that is refused does
+not fail the others. A batch as a whole is refused only if it is not JSON, too large, or no list of 1 to 1,000 items.
+
+Items take effect in their order. {busy}"""
+
+BUSY_CHOOSE = "Those that the store cannot take in time get control (`fallback`)."
+
+BUSY_REWARD = """Those that the store cannot take have status 503 and `retry_after`, the seconds after which they
+may come again; the others are stored."""
+
 
 def create_app(
     path: Path,
@@ -83,7 +100,7 @@ def create_app(
     Raises:
         StoreProblem: The file cannot be a store.
     """
-    writer = Writer(Store(path)) if writer is None else writer
+    writer = LoggedWriter(Store(path)) if writer is None else writer
     service = Service(path, writer)
     hot = Hot(writer, choose_seconds)
 
@@ -95,9 +112,11 @@ def create_app(
                 say(await service.seed(experiment))
             gc.collect()
             gc.freeze()  # what is there now stays; the collector need not look at it again
+            log.info("the server has started, with %d experiments in %s", len(writer.views), path)
             yield
         finally:
             await run_sync(writer.close)
+            log.info("the server has stopped")
 
     app = FastAPIOffline(
         title="Adaptive bandit", version=bandit.__version__, description=ABOUT, lifespan=lifespan,
@@ -112,19 +131,28 @@ def create_app(
 
 def _add_hot_paths(app: FastAPI, hot: Hot) -> None:
     """Put the hot calls into the document; `Front` answers them before they would come here."""
-    about = (
-        ("/choose", "ChooseRequest", "ChooseAnswer", "Which variant does a user get?", CHOOSE, problems(404)),
-        ("/reward", "RewardRequest", "RewardAnswer", "What happened to a user", REWARD, problems(404, 409)),
-    )
+    about: tuple[tuple[str, str, str, str, dict[int | str, Any]], ...] = (
+        ("/choose", "Choose", "Which variant does a user get?", CHOOSE, problems(404)),
+        ("/reward", "Reward", "What happened to a user", REWARD, problems(404, 409)),
+        (
+            "/choose/batch", "ChooseBatch", "Which variants do many users get?",
+            BATCH.format(path="/choose", busy=BUSY_CHOOSE), {},
+        ),
+        (
+            "/reward/batch", "RewardBatch", "What happened to many users",
+            BATCH.format(path="/reward", busy=BUSY_REWARD), {},
+        ),
+    )  # fmt: skip
 
     async def answer(request: Request) -> Response:
-        body = await read_body(request.scope, request.receive, LARGEST_BODY)
+        body = await read_body(request.scope, request.receive, hot.paths[request.url.path].largest_body)
         return _response(await hot.answer(request.url.path, body))
 
-    for path, asks, answers, summary, description, errors in about:
+    for path, name, summary, description, errors in about:
         app.add_api_route(
-            path, answer, methods=["POST"], summary=summary, description=description, name=path[1:],
-            operation_id=path[1:], responses={**RESPONSES, **errors, **answer_of(answers)}, openapi_extra=body_of(asks),
+            path, answer, methods=["POST"], summary=summary, description=description, name=name,
+            operation_id=path[1:].replace("/", "_"), openapi_extra=body_of(f"{name}Request"),
+            responses={**RESPONSES, **errors, **answer_of(f"{name}Answer")},
         )  # fmt: skip
 
 

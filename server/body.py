@@ -22,18 +22,21 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
     message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= limit:
+    pieces: list[bytes] = [message.get("body", b"")]
+    size = len(pieces[0])
+    while message.get("more_body", False) and size <= limit:
         message = await receive()
-        body += message.get("body", b"")
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
     if message["type"] == "http.disconnect":
         raise Refused(HTTPStatus.BAD_REQUEST, "the request ended before its body did")
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
+    if size > limit:
+        raise too_large(limit)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _too_large(limit: int) -> Refused:
+def too_large(limit: int) -> Refused:
+    """Return the refusal of a body, or of a part of one that is read for itself, of more than `limit` bytes."""
     return Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is too large, allowed: {limit} bytes")

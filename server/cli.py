@@ -1,27 +1,34 @@
-"""Options of `bandit-server`, checked before anything is opened."""
+"""The command line of `bandit-server`; its options are checked before anything is opened."""
 
 from __future__ import annotations
 
-import signal
 import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Annotated, NoReturn
 from urllib.parse import quote
 
 import typer
-import uvicorn
+from rich.console import Console
 
 import bandit
 from bandit import BanditError, Experiment, parse_json, parse_toml
-from server.app import create_app
+from bandit.durations import seconds
+from server.backup import backup
 from server.demo import Demo
 from server.guard import is_loopback
+from server.logs import LogFormat, configure
+from server.schema import prepare
+from server.verify import verify
+from server.verify_text import conclusion, tables
+from server.workers import Service, serve_many
+from server.workers import serve as serve_here
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+_Db = Annotated[str | None, typer.Option(help="SQLite file; bandit.db unless another is given.", show_default=False)]
 
 
 def _version(wanted: bool) -> None:
@@ -30,11 +37,12 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def serve(
+    context: typer.Context,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8000,
-    db: Annotated[str | None, typer.Option(help="SQLite file.  [default: bandit.db]", show_default=False)] = None,
+    db: _Db = None,
     experiment: Annotated[
         list[Path] | None, typer.Option(help="Experiment file (TOML or JSON), created and started if it is new.")
     ] = None,
@@ -42,60 +50,117 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond loopback although nobody is asked for a key.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Processes; only 1 for now.")] = 1,
+    workers: Annotated[
+        int, typer.Option(help="Processes on the one file. They share its write lock: more answer known users.", min=1)
+    ] = 1,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Log on standard error: warnings as text, or JSON lines with more.")
+    ] = "text",
+    retain: Annotated[
+        str | None,
+        typer.Option(metavar="90d", help="Drop the raw rows of users whose epoch closed longer ago; sums stay."),
+    ] = None,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Serve experiments: POST /choose gives a user's variant, POST /reward takes what happened."""
+    """Serve experiments: POST /choose gives a user's variant, POST /reward takes what happened.
+
+    Without a command it serves. The commands look after a store, also while a server works on it.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options_of_the_server(context)
+        return
+    configure(log_format)
     loopback = is_loopback(host)
     if not loopback and not insecure:
         _refuse(
             f"--host {host} is reachable for others, and this server asks nobody for a key yet; "
             "use a loopback address, or say --insecure"
         )
-    if workers != 1:
-        _refuse(f"--workers {workers} is not supported yet, allowed: 1")
     if demo and db is not None:
         _refuse("--demo works in a temporary store of its own; leave out --db")
-    path = _path("bandit.db" if db is None else db)
+    path, kept = _path(db), _seconds(retain)
     experiments = [_read(file) for file in experiment or ()]
     listener = _listen(host, port)
+
+    def run(store: Path, served: Sequence[Experiment]) -> None:
+        texts = tuple(each.to_json() for each in served)
+        _run(workers, Service(store, texts, loopback, kept, log_format), listener, host)
+
     if not demo:
-        _run(listener, host, path, experiments, loopback=loopback)
+        run(path, experiments)
         return
     with TemporaryDirectory(prefix="bandit-demo-") as folder:
         example = Demo(_url(listener, host))
         with example.feeding():
-            _run(listener, host, Path(folder) / "demo.db", [example.experiment, *experiments], loopback=loopback)
+            run(Path(folder) / "demo.db", [example.experiment, *experiments])
 
 
-def _run(listener: socket.socket, host: str, path: Path, experiments: Sequence[Experiment], *, loopback: bool) -> None:
+@app.command("verify")
+def verify_command(db: _Db = None) -> None:
+    """Rebuild the ledger from the raw rows and compare; read only, beside a working server.
+
+    Also: is each user's variant the one that the salt and the probabilities of the epoch give, are the epochs in order,
+    is the file whole. Exit code 0: all agrees; 1: something differs, and it is said what; 2: the file is no store.
+    """
+    path, console = _path(db), Console(highlight=False, markup=False, emoji=False)
     try:
-        served = create_app(path, loopback=loopback, experiments=experiments, say=typer.echo)
+        with Console(stderr=True).status(f"reading {path}"):
+            found = verify(path)
+    except BanditError as error:
+        _refuse(str(error))
+    console.print(*tables(found), sep="\n")
+    typer.echo(conclusion(path, found))
+    if found.differences:
+        raise typer.Exit(1)
+
+
+@app.command("backup")
+def backup_command(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; must not exist.")], db: _Db = None
+) -> None:
+    """Copy the store to FILE as it is at one moment; the server goes on meanwhile.
+
+    The copy is compact, checked by SQLite, and safe on the disk when the command ends with exit code 0.
+    """
+    path = _path(db)
+    try:
+        copied = backup(path, target)
+    except BanditError as error:
+        _refuse(str(error))
+    typer.echo(
+        f"copied {path} to {target}: experiments {copied.experiments:,}, users {copied.users:,}, "
+        f"rewards {copied.rewards:,}, {copied.size / 1e6:,.1f} MB, integrity ok"
+    )
+
+
+def _refuse_options_of_the_server(context: typer.Context) -> None:
+    """`bandit-server --db FILE verify` must not look at another file in silence."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if source is not None and source.name == "COMMANDLINE":
+            _refuse(
+                f"{parameter.opts[0]} stands before '{context.invoked_subcommand}', where options of the server stand; "
+                f"bandit-server {context.invoked_subcommand} --help says what it takes"
+            )
+
+
+def _run(workers: int, service: Service, listener: socket.socket, host: str) -> None:
+    try:
+        prepare(service.path)
     except BanditError as error:
         _refuse(str(error))
     url = _url(listener, host)
-    typer.echo(f"bandit-server {bandit.__version__} on {url} with {path}")
+    typer.echo(f"bandit-server {bandit.__version__} on {url} with {service.path}")
     typer.echo(f"  {url}/      experiments and their reports\n  {url}/docs  HTTP interface")
-    for experiment in experiments:
-        typer.echo(f"  {url}/experiments/{quote(experiment.key, safe='')}/report?format=md")
+    for text in service.experiments:
+        typer.echo(f"  {url}/experiments/{quote(parse_json(text).key, safe='')}/report?format=md")
     sys.stdout.flush()
-    config = uvicorn.Config(
-        served, log_level="warning", access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=10,
-        lifespan="on", server_header=False,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    # uvicorn raises the signal that ended it once more; for us that is a normal end.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    server.run(sockets=[listener])
-    if not server.started:
-        sys.exit(1)
-
-
-def _end(_: int, __: FrameType | None) -> NoReturn:
-    raise SystemExit(0)
+    if workers == 1:
+        serve_here(service, listener, typer.echo)
+    else:
+        serve_many(workers, service, listener)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -116,7 +181,16 @@ def _url(listener: socket.socket, host: str) -> str:
     return f"http://{name}:{listener.getsockname()[1]}"
 
 
-def _path(db: str) -> Path:
+def _seconds(retain: str | None) -> float | None:
+    try:
+        return None if retain is None else seconds(retain)
+    except ValueError as error:
+        _refuse(f"--retain: {error}")
+
+
+def _path(db: str | None) -> Path:
+    if db is None:
+        return Path("bandit.db")
     if "://" in db:
         what = db.partition("://")[0]
         if what in ("postgresql", "postgres"):

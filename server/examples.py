@@ -23,6 +23,23 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
             "value": {**_CALL, "request_id": "request-2", "metrics": {}, "failed": True},
         },
     },
+    "ChooseBatchRequest": {
+        "demo": {
+            "summary": "Two users of the demo",
+            "value": {"items": [_CALL, {**_CALL, "user_id": "user-2", "request_id": "request-3"}]},
+        },
+    },
+    "RewardBatchRequest": {
+        "demo": {
+            "summary": "What happened to them",
+            "value": {
+                "items": [
+                    {**_CALL, "request_id": "request-4", "metrics": {"resolved": True}},
+                    {**_CALL, "user_id": "user-2", "request_id": "request-3", "metrics": {"latency_ms": 910.0}},
+                ]
+            },
+        },
+    },
     "Experiment": {
         "greeting": {
             "summary": "Two variants, one of them control",

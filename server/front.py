@@ -1,4 +1,4 @@
-"""The way in: every request is checked here, the two hot calls are answered here, the rest goes to FastAPI."""
+"""The way in: every request is checked here, the hot calls are answered here, the rest goes to FastAPI."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from bandit import BanditError
+from bandit import BanditError, InvalidInput, Problem
+from bandit.wording import received
 from server.body import read_body
 from server.guard import Guard
-from server.hot import LARGEST_BODY, Hot
+from server.hot import Hot
 from server.problems import Answer, answer_to
 
 log = logging.getLogger("bandit.server")
@@ -36,10 +37,12 @@ class Front:
             return
         try:
             self.guard.check(scope["method"], scope["headers"])
-            if scope["method"] != "POST" or scope["path"] not in self.hot.paths:
+            call = self.hot.paths.get(scope["path"]) if scope["method"] == "POST" else None
+            if call is None:
                 await self._pass_on(scope, receive, send)
                 return
-            body = await read_body(scope, receive, LARGEST_BODY)
+            _refuse_parameters(scope["query_string"])
+            body = await read_body(scope, receive, call.largest_body)
         except BanditError as error:
             await _send(send, answer_to(error))
             return
@@ -51,6 +54,13 @@ class Front:
         except Exception:
             # FastAPI has answered 500 and raises for the log; raised further it would cost the client its connection.
             log.exception("a request failed unforeseen")
+
+
+def _refuse_parameters(query: bytes) -> None:
+    """Refuse query parameters: the hot calls have none, and one that is not understood would be passed over."""
+    if query:
+        shown = received(query[:80].decode("latin-1"))
+        raise InvalidInput([Problem("", f"received the query parameters {shown}, allowed: none")])
 
 
 async def _send(send: Send, answer: Answer) -> None:

@@ -16,7 +16,7 @@ from bandit.outcomes import Outcome
 from bandit.rewards import RETURNED
 from bandit.users import Visit
 from server.constraints import Constraints
-from server.store import Changes, Store, Stored
+from server.store import Changes, News, Store, Stored
 
 
 class Clock:
@@ -35,14 +35,26 @@ class Clock:
         self._time = time
         self._monotonic = monotonic
         self._read_at = monotonic()
+        self._held = False
         self.latest = float("-inf") if latest is None else latest
 
     def __call__(self) -> float:
         """Return the time."""
+        if self._held:
+            return self.latest
         read_at = self._monotonic()
         self.latest = max(self._time(), self.latest + (read_at - self._read_at))
         self._read_at = read_at
         return self.latest
+
+    def hold(self) -> None:
+        """Stand at the present time until `let_go`: what happens in one transaction happens at one time."""
+        self()
+        self._held = True
+
+    def let_go(self) -> None:
+        """Go on."""
+        self._held = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +105,38 @@ class Live:
             rewarded: Those users whose outcomes may change or are asked for.
             requests: Request ids at hand.
         """
+        self.clock.hold()
         held, epochs = self.bandit.users, self.bandit.epochs
-        for user in users:
-            row = self.store.assignment(self.id, user)
-            if row is None:
-                continue
-            epoch, arm, held.since[user], moved = row
+        for user, (epoch, arm, since, moved) in self.store.assignments(self.id, list(users)).items():
+            held.since[user] = since
             held.cells[user] = epochs[epoch - 1].cells[arm]
             if moved is not None:
                 held.moved[user] = moved
                 self._were_moved.add(user)
-        for user in rewarded:
-            for measure, outcome in self.store.outcomes(self.id, user):
-                held.outcomes[measure][user] = outcome
-                self._loaded[measure, user] = outcome
-            for measure, visit in self.store.visits(self.id, user):
-                held.visits[measure][user] = visit
-                self._visits[measure, user] = visit
-        for request in requests:
-            for metric, recorded in self.store.recorded(self.id, request):
+        who = [user for user in rewarded if user in held.cells]
+        for user, measure, outcome in self.store.outcomes(self.id, who):
+            held.outcomes[measure][user] = outcome
+            self._loaded[measure, user] = outcome
+        for user, measure, visit in self.store.visits(self.id, [user for user in who if self._may_visit(user)]):
+            held.visits[measure][user] = visit
+            self._visits[measure, user] = visit
+        for request, metric, recorded in self.store.recorded(self.id, list(requests)):
+            earlier = held.recorded.get((request, metric))
+            if earlier is None or earlier.revision < recorded.revision:
                 held.recorded[request, metric] = recorded
+
+    def _may_visit(self, user: str) -> bool:
+        """Whether a value of a user may be one of a later window; time stands still while the user is at hand."""
+        bandit = self.bandit
+        if not bandit.oversight.watch.slots:
+            return False
+        window, cell = bandit.experiment.window_seconds, bandit.users.cells[user]
+        over = window is None or self.clock.latest > bandit.users.since[user] + window
+        return over or cell.epoch.closed_at is not None
 
     def forget(self) -> None:
         """Let go of the users at hand."""
+        self.clock.let_go()
         self.bandit.users.forget()
         self._loaded: dict[tuple[int, str], Outcome] = {}
         self._visits: dict[tuple[int, str], Visit] = {}
@@ -143,6 +164,14 @@ class Live:
         if answer.reason == "new":
             self._new.append(user_id)
         return answer
+
+    def kept(self, user_id: str) -> Assignment | None:
+        """Return what an assigned user goes on getting; None: whoever it is has to be asked for in a transaction."""
+        bandit = self.bandit
+        if bandit.state == "stopped" or user_id in bandit.forced:
+            return None
+        row = self.store.assignment(self.id, user_id)
+        return None if row is None else bandit.epochs[row[0] - 1].cells[row[1]].sticky
 
     def reward(self, what: Reward) -> Receipt:
         """Count what happened to a user, noting the rows to be stored."""
@@ -206,12 +235,24 @@ class Live:
             bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins, bandit.ramp,
             self.started_at, self.stopped_at, self._constraints,
             Constraints.of(bandit) if new_events else self._constraints,
-            new_events, definition=None if bandit.experiment is self._experiment else bandit.experiment.to_json(),
+            new_events,
+            structural=bool(
+                new_epochs or times or new_events or self._row() != self._seen_row
+                or bandit.visits.counted_upto != self._counted_upto
+            ),
+            definition=None if bandit.experiment is self._experiment else bandit.experiment.to_json(),
             rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
             moved=[(bandit.users.moved[user], user) for user in moved],
         )  # fmt: skip
         self._collect_users(changes)
         return changes
+
+    def catch_up(self, news: News) -> None:
+        """Take over what other processes counted since; nothing but counts and sums differs."""
+        self.bandit.take_over(news.cells, news.sums, news.returning, news.waiting)
+        self.clock.latest = max(self.clock.latest, news.now)
+        self.version = news.version
+        self._mark()
 
     def written(self) -> None:
         """Note that `changes` are stored."""

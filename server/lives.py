@@ -52,23 +52,37 @@ class Lives:
             return None
         live = self._all.get(key)
         if live is None or live.version != version:
-            live = self._load(key, version)
+            live = self._refresh(key, version)
             if live is None:
                 raise Unreadable(key)
         self.used[key] = live
         return live
+
+    def unchanged(self, key: str) -> Live | None:
+        """Return an experiment if it is as stored; to be called inside a transaction, which need not be a write one."""
+        live = self._all.get(key)
+        return live if live is not None and live.version == self._store.version(key) else None
 
     def changed(self) -> list[Live]:
         """Load those that are not as stored and return them; what could not be loaded is tried again."""
         self.unreadable.clear()
         stored = self._store.versions()
         old = [key for key, version in stored.items() if key not in self._all or self._all[key].version != version]
-        return [live for key in old if (live := self._load(key, stored[key])) is not None]
+        return [live for key in old if (live := self._refresh(key, stored[key])) is not None]
 
     def drop(self) -> None:
         """Let go of what this transaction used: the engine is ahead of the store."""
         for key in self.used:
             self._all.pop(key, None)
+
+    def _refresh(self, key: str, version: int) -> Live | None:
+        """Bring an experiment up to date: by what was counted elsewhere, or where more has changed, as a whole."""
+        live = self._all.get(key)
+        news = None if live is None else self._store.news(live.id, live.version)
+        if live is None or news is None:
+            return self._load(key, version)
+        live.catch_up(news)
+        return live
 
     def _load(self, key: str, version: int) -> Live | None:
         """Load an experiment; None if its rows are bad, which must not keep the others from being served."""

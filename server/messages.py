@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
+from functools import cache
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
 from bandit import InvalidInput, Problem
-from bandit.wording import received, unknown_name
+from bandit.experiment_rules import MOST_GUARDRAILS
+from bandit.ids import LONGEST_BYTES
+from bandit.wording import path, received, unknown_name
 from server.problems import Refused
+
+MOST_METRICS = MOST_GUARDRAILS + 1
+"""Metrics of one reward: no experiment has more, with its goal and a metric of its own for each guardrail."""
+
+MOST_ITEMS = 1_000
+"""Calls in one batch."""
 
 Id = Annotated[
     str,
-    msgspec.Meta(min_length=1, description="1 to 200 bytes of UTF-8 without control characters, compared as bytes"),
+    msgspec.Meta(
+        min_length=1,
+        description=f"1 to {LONGEST_BYTES} bytes of UTF-8 without control characters, compared as bytes",
+        extra_json_schema={"maxLength": LONGEST_BYTES},  # the check is of bytes, so it is not the decoder's
+    ),
 ]
-Value = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["number", "boolean"]})]
+Metric = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_BYTES)]
+Value = float | bool
+"""true and false are values of binary metrics alone, which is for the engine to say."""
 
 
 class ChooseRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Which variant does a user get?"""
+    """Which variant does a user get? Of a key that comes twice in one object the last value counts."""
 
     experiment: Annotated[str, msgspec.Meta(description="key of the experiment")]
     user_id: Id | None = None
     """Made by the server and returned if absent."""
     request_id: Id | None = None
     """Echoed; made by the server if absent."""
-    attributes: dict[str, Any] | None = None
-    """Accepted, not used yet."""
+    attributes: Annotated[
+        dict[str, Any] | None, msgspec.Meta(description="accepted, not used yet; nested at most 20 levels deep")
+    ] = None
 
 
 class ChooseAnswer(msgspec.Struct, kw_only=True):
@@ -56,9 +73,12 @@ class RewardRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     experiment: Annotated[str, msgspec.Meta(description="key of the experiment")]
     user_id: Id
     request_id: Annotated[
-        str, msgspec.Meta(min_length=1, description="makes the call idempotent per (experiment, request_id, metric)")
+        Id, msgspec.Meta(description="makes the call idempotent per (experiment, request_id, metric)")
     ]
-    metrics: dict[str, Value] = {}
+    metrics: Annotated[
+        dict[Metric, Value],
+        msgspec.Meta(max_length=MOST_METRICS, description="value by metric; true and false for binary ones alone"),
+    ] = {}
     variant: Annotated[str | None, msgspec.Meta(description="the variant that was really served")] = None
     failed: Annotated[
         bool | None, msgspec.Meta(description="the call failed (time-out, crash); true voids its other metrics")
@@ -98,6 +118,58 @@ class RewardAnswer(msgspec.Struct, kw_only=True):
         ),
     ]
     ignored: Annotated[dict[str, Ignored], msgspec.Meta(description="stored, counted for nobody: reason by metric")]
+
+
+def _one_of(name: str) -> msgspec.Meta:
+    """Return the description of an item of an answer: of this schema, or a problem."""
+    return msgspec.Meta(
+        extra_json_schema={"anyOf": [{"$ref": f"#/components/schemas/{one}"} for one in (name, "Problem")]}
+    )
+
+
+_ITEMS = msgspec.Meta(min_length=1, max_length=MOST_ITEMS)
+
+
+class Batch(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Several calls in one, as they are decoded: each is read by the decoder of the single call, for itself."""
+
+    items: Annotated[list[msgspec.Raw], _ITEMS]
+
+
+class ChooseBatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Calls of `/choose`."""
+
+    items: Annotated[list[ChooseRequest], _ITEMS]
+
+
+class ChooseItem(ChooseAnswer, kw_only=True):
+    """The answer of `/choose`, and that it is one."""
+
+    status: Literal[200]
+
+
+class ChooseBatchAnswer(msgspec.Struct, kw_only=True):
+    """An answer or a problem for each call, in their order."""
+
+    items: list[Annotated[Any, _one_of("ChooseItem")]]
+
+
+class RewardBatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Calls of `/reward`."""
+
+    items: Annotated[list[RewardRequest], _ITEMS]
+
+
+class RewardItem(RewardAnswer, kw_only=True):
+    """The answer of `/reward`, and that it is one."""
+
+    status: Literal[200]
+
+
+class RewardBatchAnswer(msgspec.Struct, kw_only=True):
+    """An answer or a problem for each call, in their order."""
+
+    items: list[Annotated[Any, _one_of("RewardItem")]]
 
 
 Reason = Annotated[str, msgspec.Meta(description="why, for the events: one line of at most 2,000 characters")]
@@ -168,8 +240,14 @@ class MoveAnswer(msgspec.Struct, kw_only=True):
 ALL: tuple[type[msgspec.Struct], ...] = (
     ChooseRequest,
     ChooseAnswer,
+    ChooseBatchRequest,
+    ChooseItem,
+    ChooseBatchAnswer,
     RewardRequest,
     RewardAnswer,
+    RewardBatchRequest,
+    RewardItem,
+    RewardBatchAnswer,
     ReasonRequest,
     StopRequest,
     MoveAnswer,
@@ -182,7 +260,7 @@ ALL: tuple[type[msgspec.Struct], ...] = (
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
+def decode(body: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T:
     """Return a body as the decoder's type.
 
     Raises:
@@ -205,7 +283,11 @@ def not_json(error: Exception) -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {what}")
 
 
-def _faults(body: bytes, kind: type[msgspec.Struct]) -> list[Problem]:
+_MOST_UNKNOWN = 5
+"""Unknown fields that are named: the search for the nearest name takes its time, and one shows what is wrong."""
+
+
+def _faults(body: bytes | msgspec.Raw, kind: type[msgspec.Struct]) -> list[Problem]:
     """Return what keeps a JSON text from being of this kind, field by field."""
     try:
         document = msgspec.json.decode(body)
@@ -215,19 +297,45 @@ def _faults(body: bytes, kind: type[msgspec.Struct]) -> list[Problem]:
         raise not_json(error) from error
     if not isinstance(document, dict):
         return [Problem("", f"received {received(document)}, allowed: an object")]
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    faults = [
-        Problem(name if name.isprintable() else received(name), f"unknown field; {unknown_name(name, fields)}")
-        for name in document
-        if name not in fields
-    ]
-    for name, field in fields.items():
-        if name not in document:
-            if field.required:
-                faults.append(Problem(name, "missing"))
-            continue
-        try:
-            msgspec.convert(document[name], field.type)
-        except msgspec.ValidationError as error:
-            faults.append(Problem(name, f"received {received(document[name])}; {error}"))
+    fields = _fields(kind)
+    unknown = islice((name for name in document if name not in fields), _MOST_UNKNOWN)
+    faults = [Problem(path((name,)), f"unknown field; {unknown_name(name, fields)}") for name in unknown]
+    texts = _TEXTS.decode(body)
+    for name, (required, decoder) in fields.items():
+        if name in document:
+            faults += _faults_at(name, document[name], texts[name], decoder)
+        elif required:
+            faults.append(Problem(name, "missing"))
     return faults
+
+
+_TEXTS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@cache  # reading annotations takes a hundred times longer than using them
+def _fields(kind: type[msgspec.Struct]) -> dict[str, tuple[bool, msgspec.json.Decoder[Any]]]:
+    """Return by the name of a field whether it is required, and a decoder for it."""
+    return {field.name: (field.required, msgspec.json.Decoder(field.type)) for field in msgspec.structs.fields(kind)}
+
+
+def _faults_at(name: str, value: object, text: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> list[Problem]:
+    """Return what keeps the value of a field from being of its kind: of an object's entries, those at fault."""
+    fault = _fault(text, decoder)
+    if fault is None:
+        return []
+    entries: list[Problem] = []
+    if isinstance(value, dict) and len(value) <= MOST_METRICS and _fault(b"{}", decoder) is None:
+        for key, entry in _TEXTS.decode(text).items():
+            inside = _fault(b"{%b:%b}" % (msgspec.json.encode(key), bytes(entry)), decoder)
+            if inside is not None:
+                says = inside.partition(" - at ")[0]  # the field says where
+                entries.append(Problem(path((name, key)), f"received {received(value[key])}; {says}"))
+    return entries or [Problem(name, f"received {received(value)}; {fault}")]
+
+
+def _fault(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> str | None:
+    try:
+        decoder.decode(text)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None

@@ -13,6 +13,10 @@ Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers, body."""
 
 MEDIA_TYPE = "application/problem+json"
+
+RETRY_AFTER = 1
+"""Seconds after which a request that the store could not take may come again."""
+
 _MOST_ERRORS = 100
 
 
@@ -75,11 +79,13 @@ def problem(
     }
     if errors:
         document["errors"] = [{"field": e.field, "message": e.message} for e in errors[:_MOST_ERRORS]]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        document["retry_after"] = RETRY_AFTER  # an item of a batch has no header of its own
     # The standard library's JSON is pure ASCII, so no text from outside can make this fail.
     body = json.dumps(document).encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", b"%d" % RETRY_AFTER))
     return int(status), headers, body
 
 
@@ -91,6 +97,7 @@ SCHEMA = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
+        "retry_after": {"type": "integer", "description": "seconds after which it may come again (503)"},
         "errors": {
             "type": "array",
             "items": {

@@ -306,7 +306,10 @@ def _add_forced(router: APIRouter, service: Service) -> None:
 
 
 def _add_reports(router: APIRouter, service: Service) -> None:
-    @router.get("/experiments/{key}/report", responses={**problems(404), **answer_of("Report")}, summary="Report")
+    described = answer_of("Report")
+    described[200]["content"]["text/markdown"] = {"schema": {"type": "string"}}
+
+    @router.get("/experiments/{key}/report", responses={**problems(404), **described}, summary="Report")
     async def report(request: Request, key: Key, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
         """What the experiment says now, as JSON or as Markdown for people."""
         _only(request.query_params, "format")

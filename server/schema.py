@@ -183,6 +183,42 @@ CREATE TABLE waiting_sums (
 """
 
 
+# A row's version is that of its experiment when it was last written, so that another process reads only what is new.
+_VERSIONS = """
+ALTER TABLE experiments ADD COLUMN structure INTEGER NOT NULL DEFAULT 0;
+UPDATE experiments SET structure = version;
+ALTER TABLE cells ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sums ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE returning_sums ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE waiting_sums ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX cells_by_version ON cells (experiment, version);
+CREATE INDEX sums_by_version ON sums (experiment, version);
+CREATE INDEX returning_sums_by_version ON returning_sums (experiment, version);
+CREATE INDEX waiting_sums_by_version ON waiting_sums (experiment, version);
+"""
+
+
+_SEALED = f"""
+CREATE TABLE sealed_cells (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    whole INTEGER NOT NULL,
+    swept_at REAL,
+    PRIMARY KEY (experiment, epoch, arm)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE base_sums (
+    experiment INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    arm INTEGER NOT NULL,
+    measure INTEGER NOT NULL,
+    visit_window INTEGER NOT NULL,
+    {", ".join(f"{term} REAL" for term in TERMS)},
+    PRIMARY KEY (experiment, epoch, arm, measure, visit_window)
+) STRICT, WITHOUT ROWID;
+"""
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
@@ -199,6 +235,18 @@ def guardrails(db: Database) -> None:
 def waiting_visits(db: Database) -> None:
     """Sums of visits that do not count yet; whatever a store of before has in `returning_sums` counts."""
     _run(db, _WAITING)
+
+
+@migrations()
+def versions_of_rows(db: Database) -> None:
+    """Which rows of the ledger another process has not seen yet."""
+    _run(db, _VERSIONS)
+
+
+@migrations()
+def sealed_cells(db: Database) -> None:
+    """Sums of cells whose users' raw rows were dropped, or may be."""
+    _run(db, _SEALED)
 
 
 def _run(db: Database, script: str) -> None:
@@ -227,6 +275,36 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=2.0, isolation_level=None)
 
 
+def open_stored(path: Path, *, older: bool = False) -> sqlite3.Connection:
+    """Return a connection that cannot write to a file that is a store.
+
+    Args:
+        path: The file.
+        older: Whether a store of an older version will do.
+
+    Raises:
+        StoreProblem: There is no such file, it is no store, or one of another version.
+    """
+    if not path.is_file():
+        raise StoreProblem(f"there is no file '{path}'")
+    try:
+        with contextlib.ExitStack() as closing:
+            db = closing.enter_context(contextlib.closing(connect_read_only(path)))
+            _refuse_foreign(Database(db), path, older=older)
+            closing.pop_all()
+            return db
+    except sqlite3.Error as error:
+        raise StoreProblem(f"'{path}' is no store of bandit-server, or cannot be read: {error}") from error
+
+
+def _refuse_foreign(db: Database, path: Path, *, older: bool) -> None:
+    if not migrations.applied(db):
+        raise StoreProblem(f"'{path}' is no store of bandit-server: it has none of its tables")
+    _refuse_newer(db, path)
+    if not older and migrations.pending(db):
+        raise StoreProblem(f"'{path}' was written by an older version; start bandit-server on it once")
+
+
 def prepare(path: Path) -> None:
     """Make the file what this version needs: write-ahead log on, every migration applied.
 
@@ -240,19 +318,27 @@ def prepare(path: Path) -> None:
             _log_ahead(db)
             db.execute("BEGIN IMMEDIATE")
             _migrate(Database(db), path)
+            # Begun in earnest: a read-only file lets a transaction begin, and refuses what is written in it.
+            db.execute(f"PRAGMA user_version = {int(db.execute('PRAGMA user_version').fetchone()[0])}")
             db.execute("COMMIT")
+            db.execute("SELECT key, version FROM experiments ORDER BY key").fetchall()  # a damaged page says so here
+            db.execute("SELECT id, definition FROM experiments NOT INDEXED").fetchall()
     except sqlite3.Error as error:
         raise StoreProblem(f"cannot use '{path}' as a store: {error}") from error
 
 
 def _migrate(db: Database, path: Path) -> None:
+    _refuse_newer(db, path)
+    migrations.apply(db)
+
+
+def _refuse_newer(db: Database, path: Path) -> None:
     known = {migration.name for migration in migrations.pending(Database(memory=True))}
     newer = [migration.name for migration in migrations.applied(db) if migration.name not in known]
     if newer:
         raise StoreProblem(
             f"'{path}' was written by a newer version (it has {', '.join(newer)}); start that version or another file"
         )
-    migrations.apply(db)
 
 
 def _log_ahead(db: sqlite3.Connection) -> None:

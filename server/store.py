@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bandit import Experiment, parse_json
 from bandit.events import Event
@@ -73,6 +74,8 @@ class Changes:
     """As they are now."""
     events: list[Event]
     """Those that are not stored yet."""
+    structural: bool = True
+    """Whether more changed than counts and sums."""
     definition: str | None = None
     """The declaration as JSON text where it is another one than the stored one."""
     assignments: list[tuple[str, int, int, float]] = field(default_factory=list)
@@ -103,6 +106,27 @@ class Changes:
     """Ended, closed, epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What other processes counted in one experiment; rows are new absolute values, as in `Changes`.
+
+    Attributes:
+        version: Of the experiment.
+        now: The latest time.
+        cells: Epoch, arm, assigned, moved.
+        sums: (Epoch, arm, measure) and sums.
+        returning: (Epoch, arm, measure, window) and sums.
+        waiting: (Epoch, arm, measure, window, moment) and sums.
+    """
+
+    version: int
+    now: float
+    cells: list[tuple[int, int, int, int]]
+    sums: list[tuple[tuple[int, ...], list[float]]]
+    returning: list[tuple[tuple[int, ...], list[float]]]
+    waiting: list[tuple[tuple[int, ...], list[float]]]
+
+
 _REWARD = (
     "INSERT INTO rewards (experiment, request_id, metric, revision, user_id, value, at, epoch, arm, reason, firsts)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -116,23 +140,30 @@ _VISIT = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _CELL = (
-    f"INSERT INTO cells (experiment, epoch, arm, shard, assigned, moved) VALUES (?, ?, ?, {SHARD}, ?, ?)"  # noqa: S608
-    " ON CONFLICT DO UPDATE SET assigned = excluded.assigned, moved = excluded.moved"
+    f"INSERT INTO cells (experiment, version, epoch, arm, shard, assigned, moved) VALUES (?, ?, ?, ?, {SHARD}, ?, ?)"  # noqa: S608
+    " ON CONFLICT DO UPDATE SET assigned = excluded.assigned, moved = excluded.moved, version = excluded.version"
 )
 _SUMS = (
-    f"INSERT INTO sums (experiment, epoch, arm, measure, shard, {', '.join(TERMS)})"  # noqa: S608
-    f" VALUES (?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
-    f" ON CONFLICT DO UPDATE SET {', '.join(f'{term} = excluded.{term}' for term in TERMS)}"
+    f"INSERT INTO sums (experiment, version, epoch, arm, measure, shard, {', '.join(TERMS)})"  # noqa: S608
+    f" VALUES (?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)}) ON CONFLICT DO UPDATE SET version = excluded.version,"
+    f" {', '.join(f'{term} = excluded.{term}' for term in TERMS)}"
 )
 _RETURNING = (
-    f"REPLACE INTO returning_sums (experiment, epoch, arm, measure, visit_window, shard, {', '.join(TERMS)})"  # noqa: S608
-    f" VALUES (?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
-)
-_WAITING = (
-    f"REPLACE INTO waiting_sums (experiment, epoch, arm, measure, visit_window, moment, shard, {', '.join(TERMS)})"  # noqa: S608
+    "REPLACE INTO returning_sums"  # noqa: S608
+    f" (experiment, version, epoch, arm, measure, visit_window, shard, {', '.join(TERMS)})"
     f" VALUES (?, ?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
 )
+_WAITING = (
+    "REPLACE INTO waiting_sums"  # noqa: S608
+    f" (experiment, version, epoch, arm, measure, visit_window, moment, shard, {', '.join(TERMS)})"
+    f" VALUES (?, ?, ?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
+)
+_PLACES = (1, 4, 16, 64, 256)
 _PADDING = (None,) * len(TERMS)
+
+
+Assigned = tuple[int, int, float, float | None]
+"""Epoch, arm and time of a user's assignment, and since when the user is moved."""
 
 
 class Store:
@@ -146,13 +177,31 @@ class Store:
         prepare(path)
         self.path = path
         self.db = connect(path, BUSY_SECONDS)
+        self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # the log is there from the first reading on
+        self._files = path, path.with_name(path.name + "-wal")
+        self._place = self._identity()
 
     # Transactions
 
     def begin(self) -> None:
-        """Begin a transaction that may write; raises `sqlite3.OperationalError` while another process does."""
+        """Begin a transaction that may write; raises `sqlite3.OperationalError` while another process does.
+
+        Also if file or log are not those that were opened: what is written to them then is lost.
+        """
         self.rollback()  # an earlier one whose own rollback failed
+        if self._identity() != self._place:
+            raise sqlite3.OperationalError(
+                f"'{self.path}' or its write-ahead log was moved, replaced or deleted; put it back, or restart"
+            )
         self.db.execute("BEGIN IMMEDIATE")
+
+    def _identity(self) -> list[tuple[int, int]] | None:
+        """Return what file and log are to the system; None: one of them is not there."""
+        try:
+            both = [file.stat() for file in self._files]
+        except OSError:
+            return None
+        return [(each.st_dev, each.st_ino) for each in both]
 
     def commit(self) -> None:
         """Make everything since `begin` durable."""
@@ -199,6 +248,30 @@ class Store:
         """Return the version of every experiment by its key."""
         return dict(self.db.execute("SELECT key, version FROM experiments"))
 
+    def news(self, experiment: int, since: int) -> News | None:
+        """Return what other processes counted after a version; None: more than counts and sums changed."""
+        row = self.db.execute("SELECT version, structure, now FROM experiments WHERE id = ?", (experiment,)).fetchone()
+        if row is None or row[1] > since:
+            return None
+        place = (experiment, since)
+        cells = self.db.execute(
+            "SELECT epoch, arm, assigned, moved FROM cells WHERE experiment = ? AND version > ?", place
+        ).fetchall()
+
+        def sums(table: str, *names: str) -> list[tuple[tuple[int, ...], list[float]]]:
+            columns, n = ", ".join((*names, *TERMS)), len(names)
+            rows = self.db.execute(f"SELECT {columns} FROM {table} WHERE experiment = ? AND version > ?", place)  # noqa: S608
+            return [(row[:n], [float(term) for term in row[n:] if term is not None]) for row in rows]
+
+        return News(
+            row[0],
+            float(row[2]),
+            cells,
+            sums("sums", "epoch", "arm", "measure"),
+            sums("returning_sums", "epoch", "arm", "measure", "visit_window"),
+            sums("waiting_sums", "epoch", "arm", "measure", "visit_window", "moment"),
+        )
+
     def version(self, key: str) -> int | None:
         """Return the version of an experiment, None if there is none."""
         row = self.db.execute("SELECT version FROM experiments WHERE key = ?", (key,)).fetchone()
@@ -221,29 +294,36 @@ class Store:
 
     # Users
 
-    def assignment(self, experiment: int, user_id: str) -> tuple[int, int, float, float | None] | None:
-        """Return epoch, arm and time of a user's assignment, and since when the user is moved, or None."""
-        row = self.db.execute(
-            "SELECT epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id = ?",
-            (experiment, user_id),
-        ).fetchone()
-        return None if row is None else (row[0], row[1], float(row[2]), _float(row[3]))
+    def assignment(self, experiment: int, user_id: str) -> Assigned | None:
+        """Return the assignment of a user, or None."""
+        return self.assignments(experiment, [user_id]).get(user_id)
 
-    def outcomes(self, experiment: int, user_id: str) -> list[tuple[int, Outcome]]:
-        """Return a user's outcomes as (measure, state)."""
-        rows = self.db.execute(
-            "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ?",
-            (experiment, user_id),
-        )
-        return [(measure, _outcome(*state)) for measure, *state in rows]
+    def assignments(self, experiment: int, users: Sequence[str]) -> dict[str, Assigned]:
+        """Return the assignments of those users who have one."""
+        found = self._among(
+            "SELECT user_id, epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id IN ",
+            experiment, users,
+        )  # fmt: skip
+        return {user: (epoch, arm, float(at), _float(moved)) for user, epoch, arm, at, moved in found}
 
-    def visits(self, experiment: int, user_id: str) -> list[tuple[int, Visit]]:
-        """Return a user's latest later windows as (measure, visit)."""
-        rows = self.db.execute(
-            "SELECT measure, number, place, calls, total, first FROM visits WHERE experiment = ? AND user_id = ?",
-            (experiment, user_id),
+    def outcomes(self, experiment: int, users: Sequence[str]) -> Iterator[tuple[str, int, Outcome]]:
+        """Yield the outcomes of users as (user, measure, state)."""
+        found = self._among(
+            "SELECT user_id, measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id IN ",
+            experiment, users,
+        )  # fmt: skip
+        return ((user, measure, _outcome(*state)) for user, measure, *state in found)
+
+    def visits(self, experiment: int, users: Sequence[str]) -> Iterator[tuple[str, int, Visit]]:
+        """Yield the latest later windows of users as (user, measure, visit)."""
+        found = self._among(
+            "SELECT user_id, measure, number, place, calls, total, first FROM visits"
+            " WHERE experiment = ? AND user_id IN ",
+            experiment, users,
+        )  # fmt: skip
+        return (
+            (user, measure, Visit(number, place, _outcome(*state))) for user, measure, number, place, *state in found
         )
-        return [(measure, Visit(number, place, _outcome(*state))) for measure, number, place, *state in rows]
 
     def outcomes_of_cell(self, experiment: int, epoch: int, arm: int) -> Iterator[tuple[str, int, Outcome]]:
         """Yield the outcomes of all users of an (epoch, arm) as (user, measure, state)."""
@@ -255,20 +335,33 @@ class Store:
         )
         return ((user, measure, _outcome(*state)) for user, measure, *state in rows)
 
-    def recorded(self, experiment: int, request_id: str) -> list[tuple[str, Recorded]]:
-        """Return the valid values stored under a request id as (metric, what)."""
-        rows = self.db.execute(
-            "SELECT metric, user_id, value, reason, firsts, revision FROM rewards"
-            " WHERE experiment = ? AND request_id = ? ORDER BY metric, revision",
-            (experiment, request_id),
-        )
-        # Later revisions come later and replace earlier ones in the caller's dictionary.
-        return [(metric, Recorded(user, float(value), *rest)) for metric, user, value, *rest in rows]
+    def recorded(self, experiment: int, requests: Sequence[str]) -> Iterator[tuple[str, str, Recorded]]:
+        """Yield the values stored under request ids as (request id, metric, what), every revision, in any order."""
+        found = self._among(
+            "SELECT request_id, metric, user_id, value, reason, firsts, revision FROM rewards WHERE experiment = ?"
+            " AND request_id IN ",
+            experiment, requests,
+        )  # fmt: skip
+        return ((request, metric, Recorded(user, float(value), *rest)) for request, metric, user, value, *rest in found)
+
+    def _among(self, sql: str, experiment: int, ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of a query for ids; the numbers of places are few, so that statements stay prepared."""
+        for first in range(0, len(ids), _PLACES[-1]):
+            some = list(ids[first : first + _PLACES[-1]])
+            places = next(n for n in _PLACES if n >= len(some))
+            some += some[:1] * (places - len(some))
+            yield from self.db.execute(f"{sql}({', '.join('?' * places)})", (experiment, *some))
 
     # Writing
 
-    def write(self, experiment: int, changes: Changes) -> None:
-        """Write what a batch changed."""
+    def write(self, experiment: int, version: int, changes: Changes) -> None:
+        """Write what a batch changed.
+
+        Args:
+            experiment: Its number.
+            version: The one that it has then.
+            changes: What changed.
+        """
         many, db = self._many, self.db
         many(experiment, "INSERT INTO assignments (experiment, user_id, epoch, arm, at) VALUES (?, ?, ?, ?, ?)",
              changes.assignments)  # fmt: skip
@@ -279,16 +372,9 @@ class Store:
         many(experiment, _REWARD, changes.rewards)
         many(experiment, _OUTCOME, changes.outcomes)
         many(experiment, _VISIT, changes.visits)
-        many(experiment, _CELL, changes.cells)
-        many(experiment, _SUMS, (
-            (epoch, arm, measure, *sums, *_PADDING[len(sums) :]) for epoch, arm, measure, sums in changes.sums
-        ))  # fmt: skip
-        many(experiment, _RETURNING, (
-            (*place, *sums, *_PADDING[len(sums) :]) for *place, sums in changes.returning
-        ))  # fmt: skip
-        many(experiment, _WAITING, (
-            (*place, *sums, *_PADDING[len(sums) :]) for *place, sums in changes.waiting
-        ))  # fmt: skip
+        many(experiment, _CELL, ((version, *row) for row in changes.cells))
+        for sql, rows in ((_SUMS, changes.sums), (_RETURNING, changes.returning), (_WAITING, changes.waiting)):
+            many(experiment, sql, ((version, *place, *sums, *_PADDING[len(sums) :]) for *place, sums in rows))
         if changes.counted_upto is not None:
             db.execute(
                 "DELETE FROM waiting_sums WHERE experiment = ? AND moment <= ?", (experiment, changes.counted_upto)
@@ -305,15 +391,71 @@ class Store:
             db.execute("UPDATE experiments SET definition = ? WHERE id = ?", (changes.definition, experiment))
         db.execute(
             "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"  # noqa: S608
-            f" stopped_at = ?, {', '.join(f'{name} = ?' for name in RAMP)}, version = version + 1 WHERE id = ?",
+            f" stopped_at = ?, {', '.join(f'{name} = ?' for name in RAMP)}, version = ?,"
+            " structure = CASE WHEN ? THEN ? ELSE structure END WHERE id = ?",
             (
                 changes.state, changes.serve, int(changes.truncated), changes.now, json.dumps(changes.origins),
-                changes.started_at, changes.stopped_at, *ramp_row(changes.ramp), experiment,
+                changes.started_at, changes.stopped_at, *ramp_row(changes.ramp), version,
+                changes.structural, version, experiment,
             ),
         )  # fmt: skip
 
     def _many(self, experiment: int, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
         self.db.executemany(sql, ((experiment, *row) for row in rows))
+
+    # Retention
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make what the block writes durable at its end; if it fails nothing of it has happened."""
+        self.begin()
+        try:
+            yield
+            self.commit()
+        finally:
+            self.rollback()
+
+    def epoch(self, experiment: int, number: int, declared: Experiment) -> SavedEpoch:
+        """Return one epoch of an experiment with its ledger.
+
+        Args:
+            experiment: Number of the experiment.
+            number: Number of the epoch, which exists.
+            declared: The experiment.
+        """
+        place, measures = (experiment, number), measures_of(declared)
+        probabilities, learned, started_at, ended_at, closed_at = self.db.execute(
+            "SELECT probabilities, learned_epochs, started_at, ended_at, closed_at FROM epochs"
+            " WHERE experiment = ? AND epoch = ?",
+            place,
+        ).fetchone()
+        counts = {
+            arm: (assigned, moved)
+            for arm, assigned, moved in self.db.execute(
+                "SELECT arm, assigned, moved FROM cells WHERE experiment = ? AND epoch = ? AND shard = ?",
+                (*place, SHARD),
+            )
+        }
+        cells = [
+            SavedCell(*counts.get(arm, (0, 0)), [[0.0] * measure.width for measure in measures], [], [])
+            for arm in range(declared.n_arms)
+        ]
+
+        def sums(table: str, *names: str) -> Iterator[tuple[int, list[int], list[float]]]:
+            for arm, *row in self.db.execute(
+                f"SELECT arm, {', '.join((*names, *TERMS))} FROM {table}"  # noqa: S608 - our own names
+                " WHERE experiment = ? AND epoch = ? AND shard = ?",
+                (*place, SHARD),
+            ):
+                yield arm, row[: len(names)], [float(term) for term in row[len(names) :] if term is not None]
+
+        for arm, (measure,), row in sums("sums", "measure"):
+            cells[arm].sums[measure] = row
+        for arm, (measure, window), row in sums("returning_sums", "measure", "visit_window"):
+            cells[arm].returning.append((measure, window, row))
+        for arm, (measure, window, moment), row in sums("waiting_sums", "measure", "visit_window", "moment"):
+            cells[arm].waiting.append((measure, window, moment, row))
+        return SavedEpoch(json.loads(probabilities), learned, started_at, ended_at, closed_at, cells)
 
 
 def load(db: sqlite3.Connection, key: str) -> Stored | None:

@@ -13,7 +13,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bandit import Assignment, BanditError
 from server.errors import StoreUnavailable, Unexpected, Unreadable
@@ -36,6 +36,8 @@ WAKE = 1.0
 AHEAD = 60.0
 """Seconds that a stored time may be ahead of the clock before the log says so."""
 
+_DAMAGES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
 log = logging.getLogger("bandit.server")
 
 
@@ -52,6 +54,8 @@ class Writer:
     Attributes:
         views: What the event loop may read of each experiment.
         in_trouble: Whether the store failed and has not worked since.
+        damaged: Whether the file was found to be damaged, which does not mend: nothing is written any more.
+        each_look: Called by the thread once a second with the time, for what is done a little at a time.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Writer:
         self.time = clock
         self.views: dict[str, View] = {}
         self.in_trouble = False
+        self.damaged = False
+        self.each_look: Callable[[float], object] = lambda _: None
         self._on_death = on_death
         self._lives = Lives(store, clock, monotonic)
         self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
@@ -122,6 +128,35 @@ class Writer:
             raise outcome
         return outcome
 
+    async def ask_all(self, operations: Sequence[Operation], patience: float) -> list[object]:
+        """Return the answers to operations that wait together, in their order, which is that of execution.
+
+        An error is an answer here, so that each fails alone: also for those that the queue has no room for.
+
+        Args:
+            operations: What to do.
+            patience: Seconds to wait at most, for all of them.
+        """
+        room = 0 if self._closing else max(QUEUE - self._queue.qsize(), 0)
+        loop = asyncio.get_running_loop()
+        waiting = [(Ticket(operation, future := loop.create_future()), future) for operation in operations[:room]]
+
+        def give_up() -> None:
+            for ticket, _ in waiting:
+                ticket.give_up()
+
+        timer = loop.call_later(patience, give_up)
+        for ticket, _ in waiting:
+            self._queue.put(ticket)
+        try:
+            outcomes = [await future for _, future in waiting]
+        finally:
+            for ticket, _ in waiting:
+                ticket.cancelled = True
+            timer.cancel()
+        full = StoreUnavailable("too many requests wait for the store")
+        return [*outcomes, *[full] * (len(operations) - room)]
+
     def close(self) -> None:
         """Finish what waits, put the log into the file, end the thread."""
         if not self._closing:
@@ -162,6 +197,9 @@ class Writer:
 
     def _serve(self, tickets: list[Ticket]) -> None:
         """Answer a batch; if one of its operations fails unforeseen, each alone, so that it fails alone."""
+        if self.damaged:
+            answer([(ticket, StoreUnavailable("the store is damaged")) for ticket in tickets])
+            return
         try:
             answer(self._transact(tickets))
         except Exception as error:  # whatever it is, every future has to be resolved
@@ -186,7 +224,7 @@ class Writer:
             outcomes = [(ticket, self._run(ticket.operation)) for ticket in tickets]
             changed = [(live, changes) for live in self._lives.used.values() if (changes := live.changes()) is not None]
             for live, changes in changed:
-                self.store.write(live.id, changes)
+                self.store.write(live.id, live.version + 1, changes)
             self.store.commit()
         except BaseException:
             # The engine is ahead of the store now: forget it, and load it again.
@@ -194,7 +232,7 @@ class Writer:
             self._seen = -1
             self.store.rollback()
             raise
-        self.in_trouble = False
+        self.in_trouble = self.damaged
         for live, _ in changed:
             live.written()
         self._publish(outcomes)
@@ -209,12 +247,31 @@ class Writer:
                 if not patient or not _busy(error):
                     raise
                 tickets = [ticket for ticket in tickets if not ticket.cancelled]
+                tickets = self._answer_known(tickets)
                 continue
             waiting = [ticket for ticket in tickets if not ticket.cancelled]
             if not waiting:
                 self.store.rollback()
             return waiting
         return []
+
+    def _answer_known(self, tickets: list[Ticket]) -> list[Ticket]:
+        """Answer users who have a variant although another process holds the lock; return all other tickets.
+
+        This process may have forgotten them, or have started after they came. Reading needs no lock.
+        """
+        answered: Outcomes = []
+        with self.store.snapshot():
+            for ticket in tickets:
+                operation = ticket.operation
+                if isinstance(operation, Choose):
+                    live = self._lives.unchanged(operation.key)
+                    answer_of_cell = None if live is None else live.kept(operation.user_id)
+                    if answer_of_cell is not None:
+                        answered.append((ticket, answer_of_cell))
+        answer(answered)
+        done = {id(ticket) for ticket, _ in answered}
+        return [ticket for ticket in tickets if id(ticket) not in done]
 
     def _recall(self, operations: list[Operation]) -> None:
         """Load the users and requests at hand."""
@@ -270,11 +327,14 @@ class Writer:
         self._next_look = time.monotonic() + WAKE
         try:
             self._look_for_changes()
-            if self.in_trouble:  # nobody may ask a server that is not ready, so it has to find out itself
+            if (
+                self.in_trouble and not self.damaged
+            ):  # nobody may ask a server that is not ready, so it has to find out itself
                 self.store.probe()
                 self.in_trouble = False
             for key in [key for key, live in self._lives if live.due()]:
                 self._transact([Ticket(Tick(key), None)], patient=False)
+            self.each_look(self.time())
         except sqlite3.Error as error:
             if not (isinstance(error, sqlite3.OperationalError) and _busy(error)):
                 self._trouble(error)
@@ -295,6 +355,9 @@ class Writer:
         """Say once that the store does not work, not once for each request."""
         if not self.in_trouble:
             log.error("the store does not work: %s", error)
+        if not self.damaged and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGES:
+            self.damaged = True
+            log.critical("the store is damaged and takes nothing any more: put a copy in its place, and restart")
         self.in_trouble = True
 
 

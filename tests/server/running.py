@@ -24,6 +24,7 @@ from bandit import parse_json
 from bandit.inference.windows import window_of
 from bandit.measures import FAILED, measures_of
 from server.app import create_app
+from server.schema import TERMS
 from server.store import Store
 from server.writer import Writer
 
@@ -244,9 +245,11 @@ def check_ledger(path: Path, key: str) -> int:
         row = sums.setdefault((epoch, arm, index), [0.0] * measure.width)
         sums[epoch, arm, index] = [old + term for old, term in zip(row, terms, strict=True)]
     stored = {
-        tuple(place): [term for term in terms if term is not None]
-        for *place, _, _, terms in (
-            (*row[1:4], None, None, row[5:]) for row in rows(path, "SELECT * FROM sums WHERE experiment = ?", number)
+        (epoch, arm, measure): [term for term in terms if term is not None]
+        for epoch, arm, measure, *terms in rows(
+            path,
+            f"SELECT epoch, arm, measure, {', '.join(TERMS)} FROM sums WHERE experiment = ?",  # noqa: S608
+            number,
         )
     }
     assert stored.keys() == sums.keys()

@@ -17,6 +17,7 @@ from bandit.measures import measures_of
 from bandit.outcomes import outcome_value
 from server.live import Reward
 from server.operations import Choose, Count, Create, Move, Operation, Seed
+from server.schema import TERMS
 from server.store import Store
 from server.writer import Writer
 from tests.server.running import Clock, Service, declaration, in_process, rows
@@ -191,9 +192,11 @@ def check_closed_sums(path: Path) -> int:
         terms.setdefault((epoch, arm, index), []).append(list(row))
     exact = {place: [math.fsum(column) for column in zip(*rows_, strict=True)] for place, rows_ in terms.items()}
     found = {
-        tuple(row[1:4]): [term for term in row[5:] if term is not None]
-        for row in rows(
-            path, "SELECT s.* FROM sums s JOIN epochs USING (experiment, epoch) WHERE closed_at IS NOT NULL"
+        (epoch, arm, measure): [term for term in terms if term is not None]
+        for epoch, arm, measure, *terms in rows(
+            path,
+            f"SELECT epoch, arm, measure, {', '.join(TERMS)} FROM sums JOIN epochs USING (experiment, epoch)"  # noqa: S608
+            " WHERE closed_at IS NOT NULL",
         )
     }
     assert found == exact

@@ -33,7 +33,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
         (["--db", "mysql://u@h/d"], "not supported"),
         (["--db", ":memory:"], "file"),
         (["--db", "/nowhere/at/all/b.db"], "cannot use"),
-        (["--workers", "4"], "allowed: 1"),
+        (["--workers", "0"], "workers"),
         (["--demo", "--db", "b.db"], "leave out --db"),
         (["--experiment", "nowhere.toml"], "cannot read nowhere.toml"),
         (["--port", "70000"], "port"),

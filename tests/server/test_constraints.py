@@ -550,9 +550,9 @@ def test_the_migrations_of_an_old_file_are_those_of_a_new_one(path: Path, tmp_pa
         )
 
     assert tables(path) == tables(new)
-    assert [migration.name for migration in migrations.applied(Database(path))] == [
-        "first_tables", "guardrails", "waiting_visits",
-    ]  # fmt: skip
+    applied, declared = ([m.name for m in migrations.applied(Database(file))] for file in (path, new))
+    assert applied == declared
+    assert applied[:2] == ["first_tables", "guardrails"]
 
 
 def failing(*_: object) -> None:

@@ -11,7 +11,15 @@ import pytest
 
 from bandit import Report
 from server import answers, examples
-from server.messages import ChooseRequest, ForceAnswer, MoveAnswer, RewardRequest
+from server.messages import (
+    Batch,
+    ChooseItem,
+    ChooseRequest,
+    ForceAnswer,
+    MoveAnswer,
+    RewardItem,
+    RewardRequest,
+)
 from tests.server.running import Service, command
 
 
@@ -39,6 +47,38 @@ def test_the_document_has_the_hot_calls_with_the_schemas_of_their_decoders(servi
             assert list(call["responses"][status]["content"]) == ["application/problem+json"]
     assert document["components"]["schemas"]["RewardRequest"]["required"] == ["experiment", "user_id", "request_id"]
     assert "metric" in document["components"]["schemas"]["Goal"]["properties"]
+
+
+@pytest.mark.parametrize(("route", "item"), [("/choose/batch", ChooseRequest), ("/reward/batch", RewardRequest)])
+def test_the_document_has_the_batches_with_the_items_that_are_decoded(service: Service, route: str, item: type) -> None:
+    document = service.get("/openapi.json")
+
+    content = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]
+    body = resolved(document, content["schema"])
+    items = body["properties"]["items"]
+    _, components = msgspec.json.schema_components([item])
+    assert body["required"] == list(body["properties"]) == [field.name for field in msgspec.structs.fields(Batch)]
+    assert body["additionalProperties"] is False
+    assert resolved(document, items["items"]) == components[item.__name__]
+    for count, status in ((items["minItems"], 200), (items["maxItems"], 200), (0, 422), (items["maxItems"] + 1, 422)):
+        assert service.http.post(route, json={"items": [{}] * count}).status_code == status
+
+
+@pytest.mark.parametrize(("route", "answer"), [("/choose/batch", ChooseItem), ("/reward/batch", RewardItem)])
+def test_the_items_of_an_answer_are_as_the_document_describes_them(service: Service, route: str, answer: type) -> None:
+    service.create()
+    service.choose("x", "u")
+    call = {"experiment": "x", "user_id": "u", **({"request_id": "r", "failed": True} if "reward" in route else {})}
+
+    good, bad = service.http.post(route, json={"items": [call, {}]}).json()["items"]
+
+    document = service.get("/openapi.json")
+    content = document["paths"][route]["post"]["responses"]["200"]["content"]["application/json"]
+    described = resolved(document, content["schema"])["properties"]["items"]["items"]["anyOf"]
+    assert described == [{"$ref": f"#/components/schemas/{name}"} for name in (answer.__name__, "Problem")]
+    assert good.keys() == msgspec.to_builtins(msgspec.convert(good, answer)).keys()
+    problem = resolved(document, described[1])
+    assert set(problem["required"]) <= bad.keys() <= problem["properties"].keys()
 
 
 def test_every_reference_of_the_document_leads_somewhere(service: Service) -> None:
@@ -120,6 +160,9 @@ def test_the_examples_work_as_they_are_against_the_demo() -> None:
         for path in ("/choose", "/reward"):
             for body in body_examples(document, path):
                 assert server.http.post(path, json=body).status_code == 200
+            for body in body_examples(document, f"{path}/batch"):
+                items = server.http.post(f"{path}/batch", json=body).json()["items"]
+                assert [item["status"] for item in items] == [200, 200]
         told = body_examples(document, "/reward")[0]
         assert set(told["metrics"]) == {"resolved", "latency_ms"}
         (made,) = body_examples(document, "/experiments")

@@ -3,140 +3,67 @@
 from __future__ import annotations
 
 import json
-import random
-import signal
-import threading
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.server.running import Client, Command, check_ledger, command, declaration, rows
+from tests.server.harness import REQUESTS, declared, options
+from tests.server.harness_checks import check
+from tests.server.harness_clients import Client
+from tests.server.harness_crowd import Crowd
+from tests.server.harness_ledger import check_ledger
+from tests.server.running import Command, command, declaration, rows
 
-CLIENTS = 6
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """A store that is being served, as of one moment."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("BEGIN")
+        yield db
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "x.json"
-    # Small batches: many epochs begin and end while the clients call.
-    path.write_text(json.dumps(declaration(rewards={"window": "request"}, policy={"min_batch": 20, "warmup": 20})))
+    path.write_text(json.dumps(declaration()))
     return path
 
 
-class Told:
-    """What a client was told: assignments by user, accepted values by request."""
-
-    def __init__(self) -> None:
-        self.assigned: dict[str, tuple[str, float, int]] = {}
-        self.accepted: dict[str, tuple[str, dict[str, Any]]] = {}
-        self.conflicts: list[str] = []
-
-    def chose(self, answer: dict[str, Any]) -> None:
-        if answer["reason"] == "fallback":
-            return
-        place = (answer["variant"], answer["propensity"], answer["epoch"])
-        if self.assigned.setdefault(answer["user_id"], place) != place:
-            self.conflicts.append(answer["user_id"])
-
-
-def visit(client: Client, told: Told, user: str, request: str, metrics: dict[str, Any]) -> None:
-    """One user comes and something happens."""
-    told.chose(client.choose("x", user))
-    response = client.reward("x", user, request, metrics=metrics)
-    if response.status_code == 200 and response.json()["accepted"]:
-        told.accepted[request] = (user, metrics)
-
-
-def crowd(urls: list[str], told: list[Told], name: str, stop: Callable[[], bool]) -> Callable[[], None]:
-    """Start clients that call until `stop` says so or the server is gone; return what waits for their end."""
-
-    def work(number: int) -> None:
-        client, rng = Client(urls[number % len(urls)]), random.Random(number)  # noqa: S311 - a fixed sequence
-        for i in range(100_000):
-            if stop():
-                break
-            user = f"{name}{number}-{i}" if rng.random() < 0.7 else f"{name}shared-{rng.randrange(40)}"
-            metrics = {"resolved": rng.random() < 0.5, "cost_usd": round(rng.random(), 3)}
-            try:
-                visit(client, told[number], user, f"{name}{number}-{i}", metrics)
-            except httpx.TransportError:
-                break
-        client.http.close()
-
-    pool = ThreadPoolExecutor(CLIENTS)
-    calls = [pool.submit(work, number) for number in range(CLIENTS)]
-
-    def finish() -> None:
-        with pool:
-            for call in calls:
-                call.result()
-
-    return finish
-
-
-def test_nothing_acknowledged_is_lost_or_counted_twice_by_kill_9(tmp_path: Path, file: Path) -> None:
-    db = tmp_path / "b.db"
-    told = [Told() for _ in range(CLIENTS)]
-    for turn in range(3):
-        with command("--db", db, "--experiment", file) as server:
-            finish = crowd([server.url], told, f"t{turn}-", lambda: False)
-            time.sleep(0.8)
-            assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-            finish()
-
-    with command("--db", db, "--experiment", file) as server:
-        assert sum(len(one.assigned) for one in told) > 100
-        for one in told:
-            assert not one.conflicts
-            for user, place in one.assigned.items():
-                again = server.choose("x", user)
-                assert ((again["variant"], again["propensity"], again["epoch"]), again["reason"]) == (place, "sticky")
-            for request, (user, metrics) in one.accepted.items():
-                assert server.reward("x", user, request, metrics=metrics).json()["accepted"] == []
-        assert server.stop() == 0
-
-    assert rows(db, "PRAGMA integrity_check") == [("ok",)]
-    assert len(rows(db, "SELECT epoch FROM epochs WHERE closed_at IS NOT NULL")) > 3
-    check_ledger(db, "x")
-
-
-def test_two_processes_on_one_file_agree_about_every_user(tmp_path: Path, file: Path) -> None:
-    db = tmp_path / "b.db"
-    with command("--db", db, "--experiment", file) as one, command("--db", db, "--experiment", file) as two:
-        told = [Told() for _ in range(CLIENTS)]
-        over = threading.Event()
-        finish = crowd([one.url, two.url], told, "race-", over.is_set)
-        time.sleep(2.5)
-        over.set()
-        finish()
-
-        seen: dict[str, tuple[str, float, int]] = {}
-        for each in told:
-            assert not each.conflicts
-            for user, place in each.assigned.items():
-                assert seen.setdefault(user, place) == place
-        assert len(seen) > 50
-        stored = dict(rows(db, "SELECT user_id, epoch FROM assignments"))
-        assert {user: epoch for user, (_, _, epoch) in seen.items()}.items() <= stored.items()
-        check_ledger(db, "x")
+def test_two_processes_on_one_file_agree_about_every_user(tmp_path: Path) -> None:
+    arguments = options(tmp_path, declared())
+    with command(*arguments) as one, command(*arguments) as two:
+        urls = [one.url, two.url] * 3
+        # Nobody suspends anything: a process sees what the other one changed within a second only.
+        crowd = Crowd([Client(f"c{number}", url, 1, operates=False) for number, url in enumerate(urls)])
+        with crowd:
+            crowd.gate.open()
+            time.sleep(2.5)
+            crowd.gate.still()
+        crowd.check()
+        assert crowd.counts()["choose: new"] > 50
+        with snapshot(tmp_path / "bandit.db") as db:
+            check(db, crowd.clients)
 
         # The same request at both at once counts once.
-        one.choose("x", "twice")
+        one.choose(REQUESTS, "twice")
         with ThreadPoolExecutor(2) as both:
             for i in range(20):
                 calls = [
-                    both.submit(s.reward, "x", "twice", f"twice-{i}", metrics={"cost_usd": 0.1}) for s in (one, two)
+                    both.submit(s.reward, REQUESTS, "twice", f"twice-{i}", metrics={"cost_usd": 0.1})
+                    for s in (one, two)
                 ]
                 answers = sorted(len(call.result().json().get("accepted", "-")) for call in calls)
                 # With this window a user's first value is final; later ones are accepted for the guardrail alone.
                 assert answers == [0, 1]
-        assert rows(db, "SELECT number FROM visits WHERE user_id = 'twice'") == [(20,)]
-        check_ledger(db, "x")
+        with snapshot(tmp_path / "bandit.db") as db:
+            assert db.execute("SELECT number FROM visits WHERE user_id = 'twice'").fetchall() == [(20,)]
+            check_ledger(db, REQUESTS)
 
 
 def test_a_stop_at_one_process_is_seen_by_the_other(tmp_path: Path, file: Path) -> None:

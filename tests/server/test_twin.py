@@ -88,7 +88,12 @@ def _constrain(twin: Bandit, operation: Operation) -> None:
 def in_order(saved: SavedState) -> SavedState:
     """A state without its latest time, and with entries that have keys in the order of these."""
     epochs = [
-        replace(epoch, cells=[replace(cell, returning=sorted(cell.returning)) for cell in epoch.cells])
+        replace(
+            epoch,
+            cells=[
+                replace(cell, returning=sorted(cell.returning), waiting=sorted(cell.waiting)) for cell in epoch.cells
+            ],
+        )
         for epoch in saved.epochs
     ]
     return replace(saved, now=None, epochs=epochs, states=sorted(saved.states))

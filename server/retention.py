@@ -1,0 +1,206 @@
+"""Raw rows are dropped when they are old; what they were summed into stays.
+
+    cell closed long ago ─► recounted ─► sealed: its sums are copied to the base ─► its users' old rows are dropped
+
+The unit is the cell (epoch, arm), because the sums of a closed one are final: copied whole, they are equal to the
+ledger to the last bit, for ever. A cell whose rows do not make its sums is left as it is, and the log says so.
+
+Nothing can count twice: a value whose row is gone comes after its user's window, and that is looked at before anything
+else, so it is `late`. Guardrails with an absolute `max` do look at later windows, and there a value that comes again
+would be a further one. So what such a guardrail reads (rows of its metric, users' visits) stays until the experiment is
+stopped; after that nobody looks at later windows either, and they are sealed as well.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
+
+from bandit import parse_json
+from bandit.saved import SavedCell
+from server.differences import Differences
+from server.recount import Recount
+from server.schema import TERMS
+from server.store import Store
+from server.user_rows import Rules
+from server.verify import sums_to_seal
+
+USERS = 100
+"""Users whose rows are dropped in one transaction, at most."""
+
+ROWS = 500
+"""Rows of `rewards` that are dropped in one transaction, at most."""
+
+AGAIN = 0.25
+"""Part of the time that rows are kept after which a cell is looked at again: for rows that came late, and for a stop."""
+
+REST = 60.0
+"""Seconds until the next look when there was nothing to do, at most."""
+
+log = logging.getLogger("bandit.server")
+
+_DUE = """
+SELECT c.experiment, c.epoch, c.arm, s.whole
+  FROM experiments x
+  JOIN epochs e ON e.experiment = x.id
+  JOIN cells c ON c.experiment = x.id AND c.epoch = e.epoch
+  LEFT JOIN sealed_cells s ON s.experiment = c.experiment AND s.epoch = c.epoch AND s.arm = c.arm
+ WHERE coalesce(e.closed_at, CASE WHEN x.truncated THEN x.stopped_at END) <= :old
+   AND (s.swept_at IS NULL OR s.swept_at <= :again)
+"""
+
+
+_USERS = (
+    "SELECT user_id FROM assignments INDEXED BY assignments_by_cell"
+    " WHERE experiment = ? AND epoch = ? AND arm = ? AND user_id > ? ORDER BY user_id LIMIT ?"
+)
+_BASE = (
+    "INSERT INTO base_sums (experiment, epoch, arm, measure, visit_window, "  # noqa: S608 - our own names
+    f"{', '.join(TERMS)}) VALUES (?, ?, ?, ?, ?{', ?' * len(TERMS)})"
+)
+_STATE = "SELECT whole FROM sealed_cells WHERE experiment = ? AND epoch = ? AND arm = ?"
+_SEAL = "REPLACE INTO sealed_cells (experiment, epoch, arm, whole, swept_at) VALUES (?, ?, ?, ?, NULL)"
+_SWEPT = "UPDATE sealed_cells SET swept_at = ? WHERE experiment = ? AND epoch = ? AND arm = ? AND whole = ?"
+
+
+class _Cell(NamedTuple):
+    """A cell by its place, and how far it is sealed: None: not; 0: users' first windows; 1: all windows."""
+
+    experiment: int
+    epoch: int
+    arm: int
+    sealed: int | None
+
+
+class Retention:
+    """Drops what is old, a little at each step, so that requests wait for milliseconds only.
+
+    An epoch that was open when its experiment was stopped at once never closes; for it the stop counts.
+
+    Args:
+        store: The writer's; used by its thread.
+        seconds: How long rows are kept after their users' epoch has closed.
+    """
+
+    def __init__(self, store: Store, seconds: float) -> None:
+        self._store = store
+        self._seconds = seconds
+        self._work: Iterator[None] = iter(())
+        self._next_look = float("-inf")
+        self._refused: set[_Cell] = set()
+
+    def step(self, now: float) -> bool:
+        """Do the next piece of work; return whether there was any.
+
+        Args:
+            now: Seconds since 1970.
+
+        Raises:
+            sqlite3.Error: The store does not work now, or is busy; the piece has not happened.
+        """
+        for _ in self._work:
+            return True
+        if now < self._next_look:
+            return False
+        cell = self._due(now)
+        if cell is None:
+            self._next_look = now + min(REST, self._seconds * AGAIN)
+            return False
+        self._work = self._fold(cell, now)
+        return True
+
+    def _due(self, now: float) -> _Cell | None:
+        """Return a cell with something to do; None: there is none."""
+        times = {"old": now - self._seconds, "again": now - self._seconds * AGAIN}
+        with closing(self._store.db.execute(_DUE, times)) as rows:
+            return next((cell for cell in map(_Cell._make, rows) if cell not in self._refused), None)
+
+    def _fold(self, cell: _Cell, now: float) -> Iterator[None]:
+        try:
+            yield from self._seal_and_sweep(cell, now)
+        except sqlite3.Error:
+            raise
+        except Exception:  # rows that nobody can make sense of; those of other cells are not to wait for them
+            log.exception("old rows of epoch %d of experiment no. %d are kept", cell.epoch, cell.experiment)
+            self._refused.add(cell)
+
+    def _seal_and_sweep(self, cell: _Cell, now: float) -> Iterator[None]:
+        old, db = now - self._seconds, self._store.db
+        key, definition, origins, stopped_at = db.execute(
+            "SELECT key, definition, origins, stopped_at FROM experiments WHERE id = ?", cell[:1]
+        ).fetchone()
+        experiment = parse_json(definition)
+        rules = Rules(cell.experiment, experiment, json.loads(origins))
+        whole = cell.sealed == 1 or not rules.watched or (stopped_at is not None and stopped_at <= old)
+        if cell.sealed is None or cell.sealed < whole:
+            found = Differences()
+            read = partial(self._store.epoch, cell.experiment, cell.epoch, experiment)
+            epoch = read().restored(experiment, cell.epoch, rules.measures)
+            recount = Recount(rules, epoch, cell.arm, found, first=cell.sealed is None, later=whole)
+            while recount.read_page(db):
+                yield
+            with self._store.transaction():
+                (sealed,) = db.execute(_STATE, cell[:3]).fetchone() or (None,)
+                if sealed != cell.sealed:
+                    return  # another process was quicker, and may have dropped what was to be counted here
+                ledger = read().cells[cell.arm]
+                recount.check_sums(ledger)
+                if not found.total:
+                    self._seal(cell, ledger, whole=whole)
+            if found.total:
+                log.error(
+                    "old rows of epoch %d of experiment '%s' are kept, because they do not make its sums;"
+                    " `bandit-server verify` says more", cell.epoch, key,
+                )  # fmt: skip
+                self._refused.add(cell)
+                return
+            yield
+        yield from self._sweep(cell, frozenset() if whole else rules.read_later, old, with_visits=whole)
+        with self._store.transaction():
+            db.execute(_SWEPT, (now, *cell[:3], int(whole)))
+
+    def _seal(self, cell: _Cell, ledger: SavedCell, *, whole: bool) -> None:
+        """Copy the sums of a cell to the base; those of first windows are there already if it was sealed before."""
+        sums = sums_to_seal(ledger, first=cell.sealed is None, later=whole)
+        rows = ((*cell[:3], *key, *row, *[None] * (len(TERMS) - len(row))) for key, row in sums.items())
+        self._store.db.executemany(_BASE, rows)
+        self._store.db.execute(_SEAL, (*cell[:3], int(whole)))
+
+    def _sweep(self, cell: _Cell, kept: frozenset[str], old: float, *, with_visits: bool) -> Iterator[None]:
+        """Drop the old rows of a sealed cell's users.
+
+        Args:
+            cell: The cell.
+            kept: Metrics whose rows stay.
+            old: Rows of before this time go.
+            with_visits: Whether visits go too.
+        """
+        db, after = self._store.db, ""
+        select = (
+            f"WITH page AS MATERIALIZED ({_USERS}) SELECT r.experiment, request_id, metric"  # noqa: S608 - our own names
+            " FROM page CROSS JOIN rewards r INDEXED BY rewards_by_user"
+            " ON r.experiment = ? AND r.user_id = page.user_id AND r.at <= ?"
+            f" AND r.metric NOT IN ({', '.join('?' * len(kept))}) LIMIT {ROWS}"
+        )
+        while True:
+            page = (*cell[:3], after, USERS)
+            users = [(cell.experiment, user) for (user,) in db.execute(_USERS, page)]
+            if not users:
+                return
+            n = ROWS
+            while n == ROWS:
+                with self._store.transaction():
+                    keys = db.execute(select, (*page, cell.experiment, old, *kept)).fetchall()
+                    n = len(keys)
+                    # All revisions of a value at once, so that none is left without those before it.
+                    db.executemany("DELETE FROM rewards WHERE experiment = ? AND request_id = ? AND metric = ?", keys)
+                    db.executemany("DELETE FROM outcomes WHERE experiment = ? AND user_id = ?", users)
+                    if with_visits:
+                        db.executemany("DELETE FROM visits WHERE experiment = ? AND user_id = ?", users)
+                yield
+            after = users[-1][1]

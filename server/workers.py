@@ -1,0 +1,145 @@
+"""The processes that serve a store: one, or several on the same file and socket, and what starts and ends them.
+
+Several share nothing but the file (`lives.py` says how each hears of the others) and the socket, on which the kernel
+gives a connection to whichever is free. The parent serves nobody: it starts one again that dies, and ends all when it
+is ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+
+from bandit import parse_json
+from server.app import create_app
+from server.logs import LogFormat, LoggedWriter, configure
+from server.retention import Retention
+from server.store import Store
+
+BRIEF = 2.0
+"""Seconds; a process that lived no longer is not started again: the next one would end like it."""
+
+GRACE = 20.0
+"""Seconds that processes have to finish what they were asked."""
+
+log = logging.getLogger("bandit.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every process serves.
+
+    Attributes:
+        path: The store.
+        experiments: As JSON texts; created and started if the store does not have them.
+        loopback: Whether the socket is on loopback.
+        retain: Seconds after which raw rows of closed epochs are dropped; None: never.
+        log_format: How each process writes its log.
+    """
+
+    path: Path
+    experiments: tuple[str, ...]
+    loopback: bool
+    retain: float | None
+    log_format: LogFormat
+
+
+def serve(service: Service, listener: socket.socket, say: Callable[[str], object]) -> None:
+    """Serve in this process until a signal ends it; exit code 1 if it could not begin.
+
+    Args:
+        service: What.
+        listener: Socket that listens.
+        say: Told what became of the experiments.
+
+    Raises:
+        StoreProblem: The file cannot be a store.
+    """
+    configure(service.log_format)
+    writer = LoggedWriter(Store(service.path))
+    if service.retain is not None:
+        writer.each_look = Retention(writer.store, service.retain).step
+    experiments = [parse_json(text) for text in service.experiments]
+    served = create_app(service.path, loopback=service.loopback, experiments=experiments, say=say, writer=writer)
+    config = uvicorn.Config(
+        served, log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=10, lifespan="on", server_header=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    # uvicorn raises the signal that ended it once more; for us that is a normal end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
+
+
+def serve_many(workers: int, service: Service, listener: socket.socket) -> None:
+    """Serve in so many processes until a signal ends this one; exit code 1 if one of them cannot begin.
+
+    What became of the experiments is written to standard output by the first.
+    """
+    context = multiprocessing.get_context("spawn")  # no thread of this process is half-copied
+
+    def started(*, first: bool) -> tuple[SpawnProcess, float]:
+        process = context.Process(target=_work, args=(service, listener, first))
+        process.start()
+        return process, time.monotonic()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    running = [started(first=place == 0) for place in range(workers)]
+    code = 0
+    try:
+        while not code:
+            wait([process.sentinel for process, _ in running])
+            for place, (process, since) in enumerate(running):
+                if process.is_alive():
+                    continue
+                if time.monotonic() - since < BRIEF or process.exitcode == 1:
+                    code = 1
+                    break
+                log.error("a serving process ended with exit code %s; another takes its place", process.exitcode)
+                running[place] = started(first=False)
+    finally:
+        _end_all([process for process, _ in running])
+    sys.exit(code)
+
+
+def _work(service: Service, listener: socket.socket, first: bool) -> None:
+    def say(text: str) -> None:
+        if first:
+            print(text, flush=True)  # noqa: T201 - what the command says
+
+    serve(service, listener, say)
+
+
+def _end_all(processes: Sequence[SpawnProcess]) -> None:
+    """Ask all to finish; kill those that do not."""
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    give_up = time.monotonic() + GRACE
+    for process in processes:
+        process.join(max(give_up - time.monotonic(), 0.0))
+        if process.is_alive():
+            log.error("a serving process did not end in time and is killed; nothing acknowledged is lost")
+            process.kill()
+            process.join()
+
+
+def _end(_: int, __: FrameType | None) -> NoReturn:
+    raise SystemExit(0)
