@@ -23,7 +23,6 @@ from server.documents import RESPONSES, answer_of, body_of, document, problems
 from server.front import Front
 from server.guard import Guard
 from server.hot import CHOOSE_SECONDS, Hot
-from server.logs import LoggedWriter
 from server.problems import Answer, answer_to, problem
 from server.routes import Service, routes
 from server.store import Store
@@ -100,7 +99,7 @@ def create_app(
     Raises:
         StoreProblem: The file cannot be a store.
     """
-    writer = LoggedWriter(Store(path)) if writer is None else writer
+    writer = Writer(Store(path)) if writer is None else writer
     service = Service(path, writer)
     hot = Hot(writer, choose_seconds)
 

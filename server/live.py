@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
+from bandit.events import SYSTEM
 from bandit.measures import FAILED, N
 from bandit.outcomes import Outcome
 from bandit.rewards import RETURNED
 from bandit.users import Visit
 from server.constraints import Constraints
+from server.logs import tell
 from server.store import Changes, News, Store, Stored
 
 
@@ -255,7 +257,10 @@ class Live:
         self._mark()
 
     def written(self) -> None:
-        """Note that `changes` are stored."""
+        """Note that `changes` are stored, and tell the operator whom the system took away from users."""
+        for event in self.bandit.events[self._constraints.n_events :]:
+            if event.kind == "suspended" and event.actor == SYSTEM:
+                tell(self.bandit.experiment.key, event)
         self.version += 1
         self.quiet_until = 0.0
         self._mark()

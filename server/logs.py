@@ -14,9 +14,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from bandit import InvalidExperiment
-from bandit.events import SYSTEM, Event
-from server.live import Live
-from server.writer import Writer
+from bandit.events import Event
 
 LogFormat = Literal["text", "json"]
 
@@ -92,37 +90,7 @@ def _lines(error: BaseException) -> list[str]:
     ]
 
 
-class LoggedWriter(Writer):
-    """A writer that says what an operator has to know: who was suspended by the system, and when the store is back."""
-
-    _is_in_trouble = False
-
-    @property
-    def in_trouble(self) -> bool:
-        """Whether the store failed and has not worked since."""
-        return self._is_in_trouble
-
-    @in_trouble.setter
-    def in_trouble(self, value: bool) -> None:
-        if self._is_in_trouble and not value:
-            log.warning("the store works again")
-        self._is_in_trouble = value
-
-    def start(self) -> None:
-        """Load every experiment, then start the thread. What happened before is not told again."""
-        self._n_told: dict[str, int] = {}
-        super().start()
-
-    def _show(self, live: Live) -> None:
-        super()._show(live)
-        key, events = live.bandit.experiment.key, live.bandit.events
-        for event in events[self._n_told.get(key, len(events)) :]:
-            if event.kind == "suspended" and event.actor == SYSTEM:
-                _tell(key, event)
-        self._n_told[key] = len(events)
-
-
-def _tell(key: str, event: Event) -> None:
+def tell(key: str, event: Event) -> None:
     """Say that a variant was taken away from users; the reason of the system's own suspensions is the limit."""
     fields = {"experiment": key, "variant": event.variant, "limit": event.reason}
     log.warning(

@@ -37,7 +37,7 @@ ROWS = 500
 """Rows of `rewards` that are dropped in one transaction, at most."""
 
 AGAIN = 0.25
-"""Part of the time that rows are kept after which a cell is looked at again: for rows that came late, and for a stop."""
+"""Part of the time that rows are kept after which a cell is looked at again, for late rows and for a stop."""
 
 REST = 60.0
 """Seconds until the next look when there was nothing to do, at most."""

@@ -25,9 +25,10 @@ import uvicorn
 
 from bandit import parse_json
 from server.app import create_app
-from server.logs import LogFormat, LoggedWriter, configure
+from server.logs import LogFormat, configure
 from server.retention import Retention
 from server.store import Store
+from server.writer import Writer
 
 BRIEF = 2.0
 """Seconds; a process that lived no longer is not started again: the next one would end like it."""
@@ -69,7 +70,7 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
         StoreProblem: The file cannot be a store.
     """
     configure(service.log_format)
-    writer = LoggedWriter(Store(service.path))
+    writer = Writer(Store(service.path))
     if service.retain is not None:
         writer.each_look = Retention(writer.store, service.retain).step
     experiments = [parse_json(text) for text in service.experiments]

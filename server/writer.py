@@ -232,7 +232,7 @@ class Writer:
             self._seen = -1
             self.store.rollback()
             raise
-        self.in_trouble = self.damaged
+        self._works()
         for live, _ in changed:
             live.written()
         self._publish(outcomes)
@@ -331,7 +331,7 @@ class Writer:
                 self.in_trouble and not self.damaged
             ):  # nobody may ask a server that is not ready, so it has to find out itself
                 self.store.probe()
-                self.in_trouble = False
+                self._works()
             for key in [key for key, live in self._lives if live.due()]:
                 self._transact([Ticket(Tick(key), None)], patient=False)
             self.each_look(self.time())
@@ -351,13 +351,21 @@ class Writer:
                 self._show(live)
         self._seen = seen
 
+    def _works(self) -> None:
+        """Say once that the store works again; a damaged one does not mend."""
+        if self.in_trouble and not self.damaged:
+            log.warning("the store works again")
+            self.in_trouble = False
+
     def _trouble(self, error: Exception) -> None:
         """Say once that the store does not work, not once for each request."""
         if not self.in_trouble:
             log.error("the store does not work: %s", error)
         if not self.damaged and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGES:
             self.damaged = True
-            log.critical("the store is damaged and takes nothing any more: put a copy in its place, and restart")
+            log.critical(
+                "the store is damaged and takes nothing any more: stop, delete its -wal and -shm, put a copy in its place, start"
+            )
         self.in_trouble = True
 
 

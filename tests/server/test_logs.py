@@ -18,9 +18,8 @@ import pytest
 
 from bandit import Assignment, Bandit, InvalidExperiment, Problem
 from server import reading
-from server.logs import JsonLines, LoggedWriter, TextLines
+from server.logs import JsonLines, TextLines
 from server.views import View
-from tests.server import running
 from tests.server.running import JSON, Client, Service, command, in_process, wait_until
 
 MARK = "mk7f3"
@@ -125,9 +124,8 @@ def unmarked(text: str) -> bool:
 
 
 @pytest.fixture
-def logged(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def logged(path: Path) -> Iterator[Service]:
     """A service with the writer of `bandit-server`."""
-    monkeypatch.setattr(running, "Writer", LoggedWriter)
     with in_process(path) as service:
         yield service
 
@@ -201,9 +199,8 @@ def test_no_line_of_any_level_has_anything_of_a_users_even_if_everything_fails(
 
 
 def test_each_suspension_by_the_system_is_said_once_and_never_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(running, "Writer", LoggedWriter)
     with in_process(path) as service:
         for key in ("x", "y"):
             service.create(key, **SLOW)
