@@ -165,7 +165,10 @@ class Bandit:
             self.timeline.close(now)
             self.visits.count(now)
         cell = self.users.cells.get(user_id)
-        blanket = self._why_not_learned(user_id, cell, served, now)
+        if cell is None:
+            blanket: str | None = self._why_not_assigned(user_id, request_id, calls)
+        else:
+            blanket = self._why_not_learned(user_id, cell, served, now)
         if blanket is None and not failed:
             became = {name: take(user_id, cell, name, value, request_id, None) for name, value in calls.items()}
         else:
@@ -542,6 +545,7 @@ class Bandit:
         now, timeline = self._time(), self.timeline
         if now >= timeline.alarm or now >= self.oversight.alarm or now >= self.visits.alarm:
             self.tick()
+            now = self._time()
         if timeline.is_full:
             self._renew(now)
         current = timeline.epochs[-1]
@@ -564,22 +568,24 @@ class Bandit:
             self.timeline.move(cell)
         return self._moved[self.timeline.destination(cell)]
 
-    def _why_not_learned(self, user_id: str, cell: Cell | None, served: int | None, now: float) -> str | None:
-        """Return the reason that keeps every value of a user from counting, or None."""
+    def _why_not_learned(self, user_id: str, cell: Cell, served: int | None, now: float) -> str | None:
+        """Return the reason that keeps every value of an assigned user from counting, or None."""
         if user_id in self.forced:
             return "forced"
-        if cell is None:
-            return self._why_not_assigned(user_id)
         if served is not None and served != cell.arm:
             return "other_variant"
         if self.timeline.frozen or user_id in self.users.moved:
             return "stopped" if self.timeline.frozen else "moved"
         return "late" if self._is_late(user_id, cell, now) else None
 
-    def _why_not_assigned(self, user_id: str) -> str:
+    def _why_not_assigned(self, user_id: str, request_id: str | None, calls: Mapping[str, float]) -> str:
+        """Return the reason that keeps every value of a user without a variant from counting."""
+        if user_id in self.forced:
+            return "forced"
         if self.state != "running":
             return self.state
-        if self.enrols(user_id):
+        # What was answered before this user's share was let in is answered alike when it comes again.
+        if self.enrols(user_id) and (request_id is None or not self.crediting.repeats(request_id, calls)):
             raise NoAssignment(
                 f"user '{user_id}' has no variant in experiment '{self.experiment.key}'; call choose first"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bandit.epochs import Cell
@@ -88,6 +88,10 @@ class Crediting:
                 f"request_id '{request_id}' already reported '{name}' with {what}; use a new request_id, or "
                 "`replace` to correct a metric's value for the same user"
             )
+
+    def repeats(self, request_id: str, calls: Iterable[str]) -> bool:
+        """Whether all metrics of a call came under this request id before."""
+        return all((request_id, name) in self._users.recorded for name in calls)
 
     def take(
         self,

@@ -364,7 +364,8 @@ class Writer:
         if not self.damaged and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGES:
             self.damaged = True
             log.critical(
-                "the store is damaged and takes nothing any more: stop, delete its -wal and -shm, put a copy in its place, start"
+                "the store is damaged and takes nothing any more: stop, delete its -wal and -shm, put a copy in its"
+                " place, start"
             )
         self.in_trouble = True
 

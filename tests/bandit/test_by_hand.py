@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bandit import Assignment, Bandit
-from bandit.errors import InvalidExperiment, InvalidInput, UnknownVariant, WrongState
+from bandit.errors import InvalidExperiment, InvalidInput, NoAssignment, UnknownVariant, WrongState
 from bandit.inference.observed import observe
 from bandit.inference.scores import total_scores
 from tests.bandit.guarding import HOUR, guarded, harm, suspended, user_of
@@ -255,3 +255,26 @@ def test_who_was_told_to_take_control_keeps_to_it_though_the_suspended_version_n
 
     assert (bandit.choose(user).variant, bandit.choose(user).reason) == ("A", "moved")
     assert bandit.timeline.latest[1].number == 1
+
+
+def test_a_reward_that_was_nobodys_is_answered_alike_when_it_comes_again_after_more_were_let_in() -> None:
+    bandit = Bandit(make_experiment(rollout={"exposure": 0.0}))
+    assert bandit.choose("user-1").reason == "not_enrolled"
+    first = bandit.reward("user-1", 1, request_id="r")
+    bandit.set_exposure(1.0)
+
+    assert bandit.reward("user-1", 1, request_id="r") == first
+    assert first.ignored == {"resolved": "not_enrolled"}
+    with pytest.raises(NoAssignment):
+        bandit.reward("user-1", 1, request_id="another")
+
+
+def test_nobody_comes_before_their_epoch_began() -> None:
+    now = itertools.count(1000.0)
+    clock = Clock()
+    bandit = Bandit(make_experiment(policy={"max_epoch": "5s"}), lambda: next(now) + clock.now)
+    bandit.choose("user-1")
+    clock.now += 10.0
+    answer = bandit.choose("user-2")
+    assert answer.epoch == 2
+    assert bandit.users.since["user-2"] >= bandit.epochs[1].started_at

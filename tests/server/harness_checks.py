@@ -25,9 +25,6 @@ from tests.server.harness_journal import (
 )
 from tests.server.harness_ledger import check_ledger
 
-SAME_CALL = 0.1
-"""Seconds between two looks at the clock in one call: a user who begins an epoch may be a little older than it."""
-
 SEEN_AFTER = 2.0
 """Seconds after which nobody keeps a suspended arm: its commit has to come, and other processes have to look."""
 
@@ -125,7 +122,7 @@ class Held:
                 raise Difference(f"'{self._key}': epoch {epoch} of {started} to {ended} is out of order")
         for user, (epoch, arm, at, _) in self.places.items():
             _, started, ended = times[epoch - 1]
-            if at < started - SAME_CALL or (ended is not None and at > ended):
+            if at < started or (ended is not None and at > ended):
                 when = f"at {at}, outside epoch {epoch}, which is that of {started} to {ended}"
                 raise Difference(f"'{self._key}': user '{user}' was assigned {when}")
             generations = self._ended.get(arm)

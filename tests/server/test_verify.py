@@ -329,6 +329,21 @@ def test_a_file_with_a_torn_page_is_damaged(sound: Path, tmp_path: Path) -> None
     assert "Traceback" not in output
 
 
+def test_damage_that_only_sqlite_sees_is_damage(sound: Path, tmp_path: Path) -> None:
+    path = tmp_path / "index.db"
+    shutil.copy(sound, path)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE INDEX extra ON events (reason)")
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = replace(sql, '(reason)', '(actor)') WHERE name = 'extra'")
+
+    found = verify(path)
+
+    assert found.damages
+    assert found.differences == len(found.damages)
+    assert run("verify", "--db", path)[0] == 1
+
+
 def test_values_that_were_corrected_by_much_are_no_difference(tmp_path: Path) -> None:
     """An open sum that was moved from 1e5 to 1 keeps the rounding of 1e15 = (1e5)³."""
     path = tmp_path / "bandit.db"
