@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
+from bandit.call_values import quantiles
 from bandit.crediting import Crediting
 from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
@@ -79,8 +80,9 @@ class Bandit:
             None if clock is None else experiment.window_seconds, each_value=each_value,
         )  # fmt: skip
         self.crediting = Crediting(
-            self.users, self.measures, self.origins, watch, self.visits, first_is_final=each_value
-        )
+            self.users, self.measures, self.origins, watch, self.visits, self.oversight.values,
+            first_is_final=each_value,
+        )  # fmt: skip
         self.rules = MetricRules(experiment, counts_failures=self.crediting.counts(FAILED))
         self.forced: dict[str, int] = {}
 
@@ -197,6 +199,7 @@ class Bandit:
         oversight = bandit.oversight
         oversight.states = {(row, arm): (state, since) for row, arm, state, since in saved.states}
         oversight.events = list(saved.events)
+        oversight.values.restore(saved.values)
         oversight.set_ramp(saved.ramp)
         return bandit
 
@@ -207,6 +210,7 @@ class Bandit:
             self.state, self.serve, self.truncated, self._known_time(), list(self.origins),
             [SavedEpoch.of(epoch) for epoch in self.epochs], list(self.timeline.generations), self.oversight.ramp,
             dict(self.forced), [(*place, *state) for place, state in self.oversight.states.items()], list(self.events),
+            self.oversight.values.saved,
         )  # fmt: skip
 
     # Its life
@@ -466,7 +470,8 @@ class Bandit:
     def report(self) -> Report:
         """Return what the experiment says now; `bandit.markdown` turns it into text."""
         since = {(row, arm): at for (row, arm), (_, at) in self.oversight.states.items()}
-        return build_report(self.experiment, self.history, self.state, since=since)
+        calls = quantiles(self.experiment, self.oversight.values)
+        return build_report(self.experiment, self.history, self.state, since=since, calls=calls)
 
     def dump(self) -> str:
         """Return everything that is known as JSON text; `load` makes an equal from it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from bandit.call_values import CallValues
 from bandit.epochs import Cell
 from bandit.errors import ConflictingReward
 from bandit.ledger import move
@@ -43,6 +44,7 @@ class Crediting:
         origins: For each measure the origin of its sums; an open one is fixed by the first outcome.
         watch: Told of every outcome that moves of the measures that look at open epochs and at users who come back.
         visits: Credits what they do in a later window.
+        values: Counts calls by their value.
         first_is_final: Whether a user's first value of each metric stands (window = "request").
     """
 
@@ -53,12 +55,14 @@ class Crediting:
         origins: list[float | None],
         watch: Watch,
         visits: Visits,
+        values: CallValues,
         *,
         first_is_final: bool,
     ) -> None:
         self._watched = watch.slots
         self._watch = watch
         self._visits = visits
+        self._values = values
         self._users = users
         self._origins = origins
         self._first_is_final = first_is_final
@@ -130,6 +134,8 @@ class Crediting:
                 reason, later = "late", 1  # the first value of each metric is final
             else:
                 firsts = self._credit(user_id, cell, feeds, value)
+                if name in self._values and cell.sticky is not None:
+                    self._values.count(name, cell.arm, value)
         if reason == "late" and later is not None and cell is not None:
             seen_again = [feed for feed in feeds if feed.slot in self._watched]
             for feed in seen_again:
@@ -150,6 +156,9 @@ class Crediting:
         cell = self._users.cells[seen.user_id]
         for feed in self._feeds[key[1]]:
             self._correct(seen, cell, feed, value)
+        if key[1] in self._values and cell.sticky is not None:
+            self._values.count(key[1], cell.arm, seen.value, -1)
+            self._values.count(key[1], cell.arm, value)
         self._users.recorded[key] = seen._replace(value=value, revision=seen.revision + 1)
         return ""
 

@@ -67,6 +67,7 @@ def read_dump(text: str | bytes) -> tuple[Experiment, SavedState, Fill]:
             ],
             "ramp": Ramp(**state["ramp"]),
             "events": [Event(**event) for event in state["events"]],
+            "values": [(metric, arm, bucket, n) for metric, arm, bucket, n in state["values"]],
         }
     )
     return parse(held["experiment"]), saved, _filler(held)

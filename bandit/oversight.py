@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bandit.call_values import CallValues
 from bandit.events import SYSTEM, Event, EventKind
 from bandit.experiment import Experiment
 from bandit.guardrails import GuardrailVerdict, Judgement, breach_in_words, evidence_of, judge, row_name
@@ -37,6 +38,7 @@ class Oversight:
         states: By guardrail and arm the state, where it is or was another than "unknown", and since when.
         events: What changed, in order.
         looked_at: Closed epochs at the last look.
+        values: Calls by their value, of the arms' present generations.
         alarm: Earliest time at which the ramp can take its next step by the clock alone; infinity: none.
     """
 
@@ -48,6 +50,7 @@ class Oversight:
         self.states: dict[tuple[int, int], tuple[GuardrailVerdict, float | None]] = {}
         self.events: list[Event] = []
         self.looked_at = 0
+        self.values = CallValues(experiment)
         self.alarm = NEVER
         self._timeline = timeline
         self._now = now
@@ -163,6 +166,7 @@ class Oversight:
 
     def _begin_generation(self, arm: int) -> None:
         self._timeline.begin_generation(arm)
+        self.values.clear(arm)
         if self.experiment.rollout.ramp is not None and self.ramp.by_hand is None:
             # Nothing is known of the new generation: what others did on this step does not speak for it.
             first_epoch, since = len(self._timeline.epochs) + 1, self._now() or 0.0

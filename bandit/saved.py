@@ -93,6 +93,7 @@ class SavedState:
         forced: Arm of each user to whom it was given by hand.
         states: Row of the guardrail, arm, state and since when, where it is or was another than "unknown".
         events: What changed, in order.
+        values: Metric, arm, bucket and number of calls, as in `call_values.py`.
     """
 
     state: State
@@ -106,3 +107,4 @@ class SavedState:
     forced: dict[str, int]
     states: list[tuple[int, int, GuardrailVerdict, float | None]]
     events: list[Event]
+    values: list[tuple[str, int, int, int]]

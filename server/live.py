@@ -252,6 +252,7 @@ class Live:
     def catch_up(self, news: News) -> None:
         """Take over what other processes counted since; nothing but counts and sums differs."""
         self.bandit.take_over(news.cells, news.sums, news.returning, news.waiting)
+        self.bandit.oversight.values.restore(news.values)
         self.clock.latest = max(self.clock.latest, news.now)
         self.version = news.version
         self._mark()
@@ -294,7 +295,8 @@ class Live:
         self._collect_visits(changes)
 
     def _collect_visits(self, changes: Changes) -> None:
-        visits = self.bandit.visits
+        visits, values = self.bandit.visits, self.bandit.oversight.values
+        changes.values = [(*place, values.n(*place)) for place in values.unwritten]
         for cell, measure, window, moment in visits.unwritten:
             if not moment:
                 changes.returning.append((*_place(cell), measure, window, cell.returning[measure, window]))
@@ -323,6 +325,7 @@ class Live:
         self._seen_row = self._row()
         self._counted_upto = self.bandit.visits.counted_upto
         self.bandit.visits.unwritten.clear()
+        self.bandit.oversight.values.unwritten.clear()
         self._experiment = self.bandit.experiment
         if self._constraints.n_events != len(self.bandit.events):
             self._constraints = Constraints.of(self.bandit)

@@ -26,7 +26,7 @@ from server.schema import TERMS
 from server.user_rows import TOLERANCE, Calls, Row, Rules, Visited, calls_of, visits_of
 
 PAGE = 250
-"""Users that are read at a time: some 10 to 20 ms, for which the writer may keep others waiting."""
+"""Users that are read at a time: in some 10 ms, for which the writer may let others wait."""
 
 # The plans are written out: the planner would look for users by range where it can find them one by one.
 _PAGE = (

@@ -53,8 +53,6 @@ SELECT c.experiment, c.epoch, c.arm, s.whole
  WHERE coalesce(e.closed_at, CASE WHEN x.truncated THEN x.stopped_at END) <= :old
    AND (s.swept_at IS NULL OR s.swept_at <= :again)
 """
-
-
 _USERS = (
     "SELECT user_id FROM assignments INDEXED BY assignments_by_cell"
     " WHERE experiment = ? AND epoch = ? AND arm = ? AND user_id > ? ORDER BY user_id LIMIT ?"

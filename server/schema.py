@@ -219,6 +219,20 @@ CREATE TABLE base_sums (
 """
 
 
+_CALL_VALUES = """
+CREATE TABLE call_values (
+    experiment INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    arm INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (experiment, metric, arm, bucket)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX call_values_by_version ON call_values (experiment, version);
+"""
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
@@ -247,6 +261,12 @@ def versions_of_rows(db: Database) -> None:
 def sealed_cells(db: Database) -> None:
     """Sums of cells whose users' raw rows were dropped, or may be."""
     _run(db, _SEALED)
+
+
+@migrations()
+def call_values(db: Database) -> None:
+    """How many calls had which value; a store of before begins to count with its next call."""
+    _run(db, _CALL_VALUES)
 
 
 def _run(db: Database, script: str) -> None:

@@ -98,6 +98,8 @@ class Changes:
     """Epoch, arm, measure, window, sums."""
     waiting: list[tuple[int, int, int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, window, moment, sums."""
+    values: list[tuple[str, int, int, int]] = field(default_factory=list)
+    """Metric, arm, bucket, calls."""
     counted_upto: int | None = None
     """Visits that waited for a moment up to this one do so no more; None: as before."""
     new_epochs: list[tuple[int, str, int, float, float | None, float | None]] = field(default_factory=list)
@@ -117,6 +119,7 @@ class News:
         sums: (Epoch, arm, measure) and sums.
         returning: (Epoch, arm, measure, window) and sums.
         waiting: (Epoch, arm, measure, window, moment) and sums.
+        values: Metric, arm, bucket, calls.
     """
 
     version: int
@@ -125,6 +128,7 @@ class News:
     sums: list[tuple[tuple[int, ...], list[float]]]
     returning: list[tuple[tuple[int, ...], list[float]]]
     waiting: list[tuple[tuple[int, ...], list[float]]]
+    values: list[tuple[str, int, int, int]]
 
 
 _REWARD = (
@@ -270,6 +274,9 @@ class Store:
             sums("sums", "epoch", "arm", "measure"),
             sums("returning_sums", "epoch", "arm", "measure", "visit_window"),
             sums("waiting_sums", "epoch", "arm", "measure", "visit_window", "moment"),
+            self.db.execute(
+                "SELECT metric, arm, bucket, n FROM call_values WHERE experiment = ? AND version > ?", place
+            ).fetchall(),
         )
 
     def version(self, key: str) -> int | None:
@@ -375,6 +382,11 @@ class Store:
         many(experiment, _CELL, ((version, *row) for row in changes.cells))
         for sql, rows in ((_SUMS, changes.sums), (_RETURNING, changes.returning), (_WAITING, changes.waiting)):
             many(experiment, sql, ((version, *place, *sums, *_PADDING[len(sums) :]) for *place, sums in rows))
+        many(
+            experiment,
+            "REPLACE INTO call_values (experiment, version, metric, arm, bucket, n) VALUES (?, ?, ?, ?, ?, ?)",
+            ((version, *row) for row in changes.values),
+        )
         if changes.counted_upto is not None:
             db.execute(
                 "DELETE FROM waiting_sums WHERE experiment = ? AND moment <= ?", (experiment, changes.counted_upto)
@@ -482,6 +494,7 @@ def load(db: sqlite3.Connection, key: str) -> Stored | None:
         held.forced,
         held.states,
         held.events,
+        db.execute("SELECT metric, arm, bucket, n FROM call_values WHERE experiment = ?", (number,)).fetchall(),
     )
     return Stored(number, version, experiment, saved, float(created_at), _float(started_at), _float(stopped_at))
 

@@ -20,13 +20,19 @@ from bandit.report.comparisons import Evidence, Metric, compare, evidence, stati
 from bandit.report.decision import Facts, Situation, decide, decide_all
 from bandit.report.document import SCHEMA, Checks, Comparison, GuardrailReport, Horizon, Report
 from bandit.report.goal import goal_evidence
-from bandit.report.guardrails import Since, guardrail_report
+from bandit.report.guardrails import Calls, Since, guardrail_report
 from bandit.report.outlook import Outlook, outlook, users_per_day
 from bandit.report.variants import variant_reports
 
 
 def build_report(
-    experiment: Experiment, history: History, state: str, *, one_look: bool = False, since: Since | None = None
+    experiment: Experiment,
+    history: History,
+    state: str,
+    *,
+    one_look: bool = False,
+    since: Since | None = None,
+    calls: Calls | None = None,
 ) -> Report:
     """Return the report.
 
@@ -37,6 +43,7 @@ def build_report(
         one_look: Whether this is the one look that was planned beforehand, whatever horizon is declared: all closed
             epochs lie before it. Any-time evidence is tuned as if nothing had been said.
         since: Since when guardrails have their states; None: not known.
+        calls: Quantiles over calls, for limits on a quantile; None: not known.
     """
     read = _Read.of(experiment, history)
     final = history.closed_epochs or None if one_look else final_epochs(experiment, history)
@@ -45,7 +52,7 @@ def build_report(
     comparisons = [compare(experiment, history, metric, each, final, doubts) for metric, each in read.each]
     found = judge(experiment, history)
     guardrails = tuple(
-        guardrail_report(experiment, history, row, metric, found, since or {}, enforced=state != "log")
+        guardrail_report(experiment, history, row, metric, found, since or {}, calls or {}, enforced=state != "log")
         for row, metric in enumerate(read.guardrails)
     )
     now = _situation(experiment, history, state, checks, reached=final is not None)

@@ -269,6 +269,9 @@ class GuardrailReport:
         enforced: Whether a breach keeps users away from a variant.
         users: Users with a value, per variant key.
         mean: Mean outcome per variant key (for a quantile: share above the limit); None without users.
+        quantile: Which quantile is limited, in (0, 1); None: none is.
+        calls: That quantile over all calls so far of the variant as it is now, per variant key, within 1 %; for
+            display: what is tested is `mean`, as calls of one user go together. Absent where it is not known.
         states: One entry per variant; control's, where the limit is absolute, is an alarm. Empty where nothing can be
             said: a limit relative to control in a log without propensities.
     """
@@ -279,6 +282,8 @@ class GuardrailReport:
     enforced: bool
     users: dict[str, int]
     mean: dict[str, float | None]
+    quantile: float | None
+    calls: dict[str, float]
     states: tuple[GuardrailState, ...]
 
 

@@ -18,6 +18,9 @@ from bandit.report.numbers import e_value, ends, number
 Since = Mapping[tuple[int, int], float | None]
 """Since when a guardrail, by its row, and an arm have their state, seconds of the experiment's clock."""
 
+Calls = Mapping[tuple[int, int], float]
+"""The quantile over calls that a guardrail, by its row, limits, of an arm; unit of the metric."""
+
 
 def guardrail_report(
     experiment: Experiment,
@@ -26,6 +29,7 @@ def guardrail_report(
     metric: Metric,
     found: Judgement,
     since: Since,
+    calls: Calls,
     *,
     enforced: bool,
 ) -> GuardrailReport:
@@ -38,6 +42,7 @@ def guardrail_report(
         metric: Its measure.
         found: What the guardrails say.
         since: Of the states.
+        calls: Quantiles over calls.
         enforced: Whether a breach keeps users away.
     """
     guardrail, observed, evidence = experiment.guardrails[row], metric.observed, found.certificates[row]
@@ -50,6 +55,8 @@ def guardrail_report(
         enforced=enforced,
         users={key: int(observed.n[:, arm].sum()) for arm, key in enumerate(experiment.arms)},
         mean={key: mean_of(observed, arm) for arm, key in enumerate(experiment.arms)},
+        quantile=guardrail.quantile,
+        calls={key: calls[row, arm] for arm, key in enumerate(experiment.arms) if (row, arm) in calls},
         states=()
         if evidence is None
         else tuple(_state(experiment, history, row, arm, found, evidence, since) for arm in arms),

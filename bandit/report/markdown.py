@@ -218,6 +218,8 @@ def _guardrails(report: Report) -> list[str]:
 def _guardrail_cell(rail: GuardrailReport, key: str) -> str:
     state = next((each for each in rail.states if each.variant == key), None)
     shown = level(rail.mean[key], is_share=rail.statistic != "mean")
+    if rail.quantile is not None and key in rail.calls:
+        shown += f" (P{100.0 * rail.quantile:g} of calls {rail.calls[key]:.3g})"
     if state is None:
         return shown
     return f"{shown} {_guardrail_state(state)}"

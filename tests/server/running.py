@@ -206,7 +206,7 @@ def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables of a store."""
     tables = (
         "experiments", "epochs", "cells", "sums", "assignments", "outcomes", "rewards", "visits", "returning_sums",
-        "waiting_sums", "generations", "guardrail_states", "forced", "events",
+        "waiting_sums", "call_values", "generations", "guardrail_states", "forced", "events",
     )  # fmt: skip
     return {table: rows(path, f"SELECT * FROM {table}") for table in tables}  # noqa: S608 - our own names
 

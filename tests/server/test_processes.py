@@ -26,6 +26,7 @@ from server.writer import Writer
 from tests.server.running import Client, Clock, Command, check_ledger, command, declaration, rows, wait_until
 from tests.server.test_twin import in_order
 
+LATENCY = {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max": 1500}
 HARM = {"metric": "harmful", "kind": "binary", "per_user": "any", "max": 0.2}
 
 
@@ -68,12 +69,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_process_reads_only_what_the_others_counted_and_is_then_as_stored(path: Path, loaded: list[str]) -> None:
     async def both() -> None:
         pair = Pair(path, Clock())
-        await pair.begin(policy={"min_batch": 1000}, guardrails=[HARM])
+        await pair.begin(policy={"min_batch": 1000}, guardrails=[HARM, LATENCY])
         await pair.ask(1, Choose("x", "u0"))
         before = len(loaded)
         for i in range(60):
             await pair.ask(i % 2, Choose("x", f"u{i}"))
-            metrics = {"resolved": 1, "harmful": 0}
+            metrics = {"resolved": 1, "harmful": 0, "latency_ms": 10.0 * i}
             await pair.ask((i + 1) % 2, Count("x", Reward(f"u{i // 2}", f"r{i}", metrics)))
         pair.clock.now += 3_700
         for i in range(40):  # visits that wait, and those of the other process
@@ -87,6 +88,7 @@ def test_a_process_reads_only_what_the_others_counted_and_is_then_as_stored(path
             live = writer.live("x")
             assert live is not None
             assert in_order(live.bandit.saved_state) == in_order(stored.saved)
+            assert len(stored.saved.values) > 20
             fresh = Bandit.restored(stored.experiment, stored.saved, pair.clock)
             assert live.bandit.timeline.left == fresh.timeline.left
             assert live.bandit.alarm == fresh.alarm

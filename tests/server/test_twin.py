@@ -96,7 +96,7 @@ def in_order(saved: SavedState) -> SavedState:
         )
         for epoch in saved.epochs
     ]
-    return replace(saved, now=None, epochs=epochs, states=sorted(saved.states))
+    return replace(saved, now=None, epochs=epochs, states=sorted(saved.states), values=sorted(saved.values))
 
 
 async def compare(experiment: Experiment, path: Path, steps: list[tuple[Operation, bool, float]]) -> None:

@@ -52,7 +52,7 @@ def on_guardrail(
     found = GuardrailState(
         "B", state, None, users, 0.02, None, None, 1.0, 1, 1.0, 150.0, 50.0, users_needed, True, "test"
     )
-    rail = GuardrailReport("harmful", "at most 1 %", "rate", False, {"B": users}, {"B": 0.02}, (found,))
+    rail = GuardrailReport("harmful", "at most 1 %", "rate", False, {"B": users}, {"B": 0.02}, None, {}, (found,))
     return rail, found
 
 
