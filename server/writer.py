@@ -334,7 +334,8 @@ class Writer:
                 self._works()
             for key in [key for key, live in self._lives if live.due()]:
                 self._transact([Ticket(Tick(key), None)], patient=False)
-            self.each_look(self.time())
+            if not self.damaged:
+                self.each_look(self.time())
         except sqlite3.Error as error:
             if not (isinstance(error, sqlite3.OperationalError) and _busy(error)):
                 self._trouble(error)

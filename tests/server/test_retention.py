@@ -6,6 +6,7 @@ import logging
 import random
 import sqlite3
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,21 @@ def test_the_server_does_it_by_itself(path: Path, monkeypatch: pytest.MonkeyPatc
         assert service.reward("x", "u3", "r3").json()["late"] == ["resolved"]
         assert not service.writer.in_trouble
         assert verify(path).differences == 0
+
+
+def test_nothing_is_dropped_from_a_file_that_is_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.writer, "WAKE", 0.01)
+    looks: list[float] = []
+    with in_process(path) as service:
+        service.writer.each_look = looks.append
+        wait_until(lambda: len(looks) > 2)
+
+        service.writer.damaged = True
+
+        time.sleep(0.1)  # the look that may be going on
+        n = len(looks)
+        time.sleep(0.3)
+        assert len(looks) == n
 
 
 SHAPES: dict[str, dict[str, Any]] = {
