@@ -16,13 +16,13 @@ def with_call(outcome: Outcome | None, value: float) -> Outcome:
     """Return the state after one more call."""
     if outcome is None:
         return value
-    calls, total, first = _parts(outcome)
+    calls, total, first = parts(outcome)
     return calls + 1, total + value, first
 
 
 def with_replacement(outcome: Outcome, old: float, new: float, *, is_first: bool) -> Outcome:
     """Return the state after the value of one earlier call was corrected from old to new."""
-    calls, total, first = _parts(outcome)
+    calls, total, first = parts(outcome)
     if calls == 1:
         return new
     return calls, total - old + new, new if is_first else first
@@ -30,7 +30,7 @@ def with_replacement(outcome: Outcome, old: float, new: float, *, is_first: bool
 
 def outcome_value(measure: Measure, outcome: Outcome) -> float:
     """Return the user's outcome y on the measure, cut at its cap."""
-    calls, total, first = _parts(outcome)
+    calls, total, first = parts(outcome)
     match measure.per_user:
         case "first":
             y = first
@@ -43,5 +43,6 @@ def outcome_value(measure: Measure, outcome: Outcome) -> float:
     return y if measure.cap is None else min(y, measure.cap)
 
 
-def _parts(outcome: Outcome) -> tuple[int, float, float]:
+def parts(outcome: Outcome) -> tuple[int, float, float]:
+    """Return (calls, total, first value)."""
     return (1, outcome, outcome) if isinstance(outcome, float) else outcome

@@ -39,6 +39,7 @@ class Timeline:
         alarm: Earliest time at which something can happen by itself; infinity: never.
         frozen: Nothing closes any more: outcomes of open epochs were cut short.
         returning: Sums of those who came back.
+        unwritten: Epochs that began, ended or closed since this was last cleared.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Timeline:
         self.left = 0
         self.alarm = NEVER
         self.frozen = False
+        self.unwritten: dict[Epoch, None] = {}
         self._experiment = experiment
         self._timed = timed
         self._window = experiment.window_seconds
@@ -111,6 +113,7 @@ class Timeline:
         p = allocate(self._experiment, self._faded(now), assigned, feasible, self.suspended)
         allocation = Allocation(len(self.epochs) + 1, tuple(p.tolist()), self.closed)
         self.epochs.append(Epoch(self._experiment, allocation, now, self.measures))
+        self.unwritten[self.current] = None
         self.left = int(batch_size(self._experiment.policy, int(assigned.sum())))
         self._closed_limit = self._next_limit()
         self._set_alarm()
@@ -119,6 +122,7 @@ class Timeline:
         """End the current epoch, if there is one going on: it gets no more users."""
         if self.epochs and self.current.ended_at is None:
             self.current.ended_at = now
+            self.unwritten[self.current] = None
         self.close(now)
         self._set_alarm()
 
@@ -193,6 +197,7 @@ class Timeline:
         for epoch in self.epochs[self.closed :]:
             if epoch.ended_at is not None and epoch.closed_at is None and self._is_over(epoch, epoch.ended_at, now):
                 epoch.closed_at = now
+                self.unwritten[epoch] = None
                 self._settle(epoch)
         if self.closed < len(self.epochs) and self.epochs[self.closed].closed_at is not None:
             self._fold()

@@ -28,7 +28,7 @@ class Copied:
     Attributes:
         experiments: How many.
         users: Assigned ones.
-        rewards: Stored values.
+        rewards: Stored calls of `/reward`.
         size: Bytes of the copy.
     """
 

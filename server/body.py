@@ -24,8 +24,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
             raise too_large(limit)
     message = await receive()
-    pieces: list[bytes] = [message.get("body", b"")]
-    size = len(pieces[0])
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.request" and not message.get("more_body", False) and len(body) <= limit:
+        return body  # nearly always
+    pieces, size = [body], len(body)
     while message.get("more_body", False) and size <= limit:
         message = await receive()
         pieces.append(message.get("body", b""))
@@ -34,7 +36,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         raise Refused(HTTPStatus.BAD_REQUEST, "the request ended before its body did")
     if size > limit:
         raise too_large(limit)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(pieces)
 
 
 def too_large(limit: int) -> Refused:

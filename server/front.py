@@ -11,7 +11,7 @@ from bandit.wording import received
 from server.body import read_body
 from server.guard import Guard
 from server.hot import Hot
-from server.problems import Answer, answer_to
+from server.problems import answer_to
 
 log = logging.getLogger("bandit.server")
 
@@ -36,17 +36,21 @@ class Front:
             await self.app(scope, receive, send)
             return
         try:
-            self.guard.check(scope["method"], scope["headers"])
-            call = self.hot.paths.get(scope["path"]) if scope["method"] == "POST" else None
+            method, path = scope["method"], scope["path"]
+            self.guard.check(method, scope["headers"])
+            call = self.hot.paths.get(path) if method == "POST" else None
             if call is None:
                 await self._pass_on(scope, receive, send)
                 return
-            _refuse_parameters(scope["query_string"])
+            if scope["query_string"]:
+                _refuse_parameters(scope["query_string"])
             body = await read_body(scope, receive, call.largest_body)
         except BanditError as error:
-            await _send(send, answer_to(error))
-            return
-        await _send(send, await self.hot.answer(scope["path"], body))
+            status, headers, body = answer_to(error)
+        else:
+            status, headers, body = await self.hot.answer(path, body)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -58,12 +62,5 @@ class Front:
 
 def _refuse_parameters(query: bytes) -> None:
     """Refuse query parameters: the hot calls have none, and one that is not understood would be passed over."""
-    if query:
-        shown = received(query[:80].decode("latin-1"))
-        raise InvalidInput([Problem("", f"received the query parameters {shown}, allowed: none")])
-
-
-async def _send(send: Send, answer: Answer) -> None:
-    status, headers, body = answer
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    shown = received(query[:80].decode("latin-1"))
+    raise InvalidInput([Problem("", f"received the query parameters {shown}, allowed: none")])

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
@@ -60,11 +59,13 @@ class Call(NamedTuple):
     """A path that is answered here.
 
     Attributes:
-        answer: Returns the body that answers a body.
+        kind: What it is about.
+        many: Whether it takes a batch.
         largest_body: Most bytes of a body.
     """
 
-    answer: Callable[[bytes], Awaitable[bytes]]
+    kind: Kind
+    many: bool
     largest_body: int
 
 
@@ -87,16 +88,21 @@ class Hot:
         self._batch_decoder = msgspec.json.Decoder(Batch)
         choices, rewards = _Choices(writer.views, choose_seconds), _Rewards(reward_seconds)
         self.paths = {
-            "/choose": Call(partial(self._one, choices), LARGEST_CALL),
-            "/reward": Call(partial(self._one, rewards), LARGEST_CALL),
-            "/choose/batch": Call(partial(self._many, choices), LARGEST_BATCH),
-            "/reward/batch": Call(partial(self._many, rewards), LARGEST_BATCH),
+            "/choose": Call(choices, many=False, largest_body=LARGEST_CALL),
+            "/reward": Call(rewards, many=False, largest_body=LARGEST_CALL),
+            "/choose/batch": Call(choices, many=True, largest_body=LARGEST_BATCH),
+            "/reward/batch": Call(rewards, many=True, largest_body=LARGEST_BATCH),
         }
 
     async def answer(self, path: str, body: bytes) -> Answer:
         """Return status, headers and body that answer a call of one of `paths`."""
         try:
-            answer = await self.paths[path].answer(body)
+            kind, many, _ = self.paths[path]
+            if many:
+                answer = await self._many(kind, body)
+            else:
+                checked = kind.check(body)
+                answer = checked if isinstance(checked, bytes) else await self._ask(kind, checked)
         except BanditError as error:
             return answer_to(error)
         except Exception:
@@ -104,17 +110,14 @@ class Hot:
             return answer_to(Unexpected(_FAILED))
         return 200, [_JSON, (b"content-length", b"%d" % len(answer))], answer
 
-    async def _one(self, kind: _Kind, body: bytes) -> bytes:
-        checked = kind.check(body)
-        if isinstance(checked, bytes):
-            return checked
+    async def _ask(self, kind: Kind, call: Waiting) -> bytes:
         try:
-            outcome = await self._writer.ask(checked.operation, kind.seconds)
+            outcome = await self._writer.ask(call.operation, kind.seconds)
         except BanditError as error:
             outcome = error
-        return kind.finish(checked, outcome)
+        return kind.finish(call, outcome)
 
-    async def _many(self, kind: _Kind, body: bytes) -> bytes:
+    async def _many(self, kind: Kind, body: bytes) -> bytes:
         checked: list[bytes | Waiting | BanditError] = []
         for text in self._items(body):
             checked.append(_attempt(_check_item, kind, text))
@@ -155,7 +158,7 @@ class Waiting(NamedTuple):
     beginning: bytes = b""
 
 
-class _Kind(Protocol):
+class Kind(Protocol):
     """One kind of call."""
 
     @property
@@ -251,7 +254,7 @@ def _check_attributes(attributes: Mapping[str, object]) -> None:
         raise InvalidInput(faults) from error
 
 
-def _check_item(kind: _Kind, text: msgspec.Raw) -> bytes | Waiting:
+def _check_item(kind: Kind, text: msgspec.Raw) -> bytes | Waiting:
     if len(bytes(text)) > LARGEST_CALL:
         raise too_large(LARGEST_CALL)
     return kind.check(text)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
 from bandit.events import SYSTEM
-from bandit.measures import FAILED, N
+from bandit.measures import FAILED
 from bandit.outcomes import Outcome
-from bandit.rewards import RETURNED
 from bandit.users import Visit
+from server.columns import outcomes_from, outcomes_text, sums_text, values_text, visits_from, visits_text
 from server.constraints import Constraints
 from server.logs import tell
 from server.store import Changes, News, Store, Stored
@@ -108,32 +108,36 @@ class Live:
             requests: Request ids at hand.
         """
         self.clock.hold()
-        held, epochs = self.bandit.users, self.bandit.epochs
-        for user, (epoch, arm, since, moved) in self.store.assignments(self.id, list(users)).items():
-            held.since[user] = since
-            held.cells[user] = epochs[epoch - 1].cells[arm]
-            if moved is not None:
-                held.moved[user] = moved
-                self._were_moved.add(user)
-        who = [user for user in rewarded if user in held.cells]
-        for user, measure, outcome in self.store.outcomes(self.id, who):
-            held.outcomes[measure][user] = outcome
-            self._loaded[measure, user] = outcome
-        for user, measure, visit in self.store.visits(self.id, [user for user in who if self._may_visit(user)]):
-            held.visits[measure][user] = visit
-            self._visits[measure, user] = visit
-        for request, metric, recorded in self.store.recorded(self.id, list(requests)):
-            earlier = held.recorded.get((request, metric))
-            if earlier is None or earlier.revision < recorded.revision:
-                held.recorded[request, metric] = recorded
+        held, epochs, rewarded = self.bandit.users, self.bandit.epochs, frozenset(rewarded)
+        for user in self.store.users(self.id, list(users)):
+            who = user.user_id
+            held.since[who] = since = float(user.since)
+            held.cells[who] = cell = epochs[user.epoch - 1].cells[user.arm]
+            if user.moved is not None:
+                held.moved[who] = float(user.moved)
+                self._were_moved.add(who)
+            if who not in rewarded:
+                continue
+            self._last_reward[who] = user.last_reward
+            for measure, outcome in outcomes_from(user.outcomes).items():
+                held.outcomes[measure][who] = self._loaded[measure, who] = outcome
+            if user.visits is not None and self._may_visit(cell, since):
+                for measure, visit in visits_from(user.visits).items():
+                    held.visits[measure][who] = self._visits[measure, who] = visit
+        for request, part, values in self.store.recorded(self.id, list(requests)):
+            self._parts[request] = max(part + 1, self._parts.get(request, 0))
+            for metric, recorded in values.items():
+                earlier = held.recorded.get((request, metric))
+                if earlier is None or earlier.revision < recorded.revision:
+                    held.recorded[request, metric] = recorded
 
-    def _may_visit(self, user: str) -> bool:
+    def _may_visit(self, cell: Cell, since: float) -> bool:
         """Whether a value of a user may be one of a later window; time stands still while the user is at hand."""
         bandit = self.bandit
         if not bandit.oversight.watch.slots:
             return False
-        window, cell = bandit.experiment.window_seconds, bandit.users.cells[user]
-        over = window is None or self.clock.latest > bandit.users.since[user] + window
+        window = bandit.experiment.window_seconds
+        over = window is None or self.clock.latest > since + window
         return over or cell.epoch.closed_at is not None
 
     def forget(self) -> None:
@@ -145,7 +149,9 @@ class Live:
         self._were_moved: set[str] = set()
         self._new: list[str] = []
         self._rewarded: dict[str, None] = {}
-        self._rows: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = []
+        self._last_reward: dict[str, int] = {}
+        self._parts: dict[str, int] = {}
+        self._rows: list[tuple[int, str, int, str, float, int | None, str]] = []
 
     def _outcomes_of(self, cell: Cell) -> Iterator[tuple[int, Outcome]]:
         """Yield (measure, outcome state) of every user of a cell: as stored, but those at hand as they are now."""
@@ -172,28 +178,31 @@ class Live:
         bandit = self.bandit
         if bandit.state == "stopped" or user_id in bandit.forced:
             return None
-        row = self.store.assignment(self.id, user_id)
-        return None if row is None else bandit.epochs[row[0] - 1].cells[row[1]].sticky
+        user = self.store.user(self.id, user_id)
+        return None if user is None else bandit.epochs[user.epoch - 1].cells[user.arm].sticky
 
     def reward(self, what: Reward) -> Receipt:
-        """Count what happened to a user, noting the rows to be stored."""
-        recorded = self.bandit.users.recorded
-        keys = [(what.request_id, name) for name in (*what.metrics, FAILED)]
-        before = [recorded.get(key) for key in keys]
+        """Count what happened to a user, noting the row to be stored."""
+        users, user, request = self.bandit.users, what.user_id, what.request_id
+        recorded, names = users.recorded, (*what.metrics, FAILED)
+        part = self._parts.get(request, 0)
+        before = {name: recorded.get((request, name)) for name in names} if part else {}
         receipt = self.bandit.reward(
-            what.user_id, what.metrics, request_id=what.request_id, variant=what.variant,
-            failed=what.failed, replace=what.replace,
-        )  # fmt: skip
-        cell = self.bandit.users.cells.get(what.user_id)
-        for key, old in zip(keys, before, strict=True):
-            new = recorded.get(key)
-            if new is None or new is old:
-                continue
-            credited = _place(cell) if new.reason in (None, RETURNED) and cell is not None else (None, None)
-            self._rows.append(
-                (*key, new.revision, new.user_id, new.value, self.clock.latest, *credited, new.reason, new.firsts)
-            )
-        self._rewarded[what.user_id] = None
+            user, what.metrics, request_id=request, variant=what.variant, failed=what.failed, replace=what.replace
+        )
+        new = {
+            name: held
+            for name in names
+            if (held := recorded.get((request, name))) is not None and held is not before.get(name)
+        }
+        if new:
+            number, previous = self.store.next_reward(), None
+            if user in users.cells:
+                previous = self._last_reward.get(user, 0)
+                self._last_reward[user] = number
+            self._parts[request] = part + 1
+            self._rows.append((number, request, part, user, self.clock.latest, previous, values_text(new)))
+            self._rewarded[user] = None
         return receipt
 
     def start(self, *, reason: str = "", actor: str) -> None:
@@ -218,13 +227,11 @@ class Live:
     def changes(self) -> Changes | None:
         """Return what is not yet stored, None if everything is."""
         bandit = self.bandit
-        new_epochs = bandit.epochs[self._n_epochs :]
+        touched, new_epochs = bandit.timeline.unwritten, bandit.epochs[self._n_epochs :]
         times = [
-            (epoch.ended_at, epoch.closed_at, number)
-            for number, (epoch, seen) in enumerate(
-                zip(bandit.epochs[self._first_open : self._n_epochs], self._times, strict=True), self._first_open + 1
-            )
-            if (epoch.ended_at, epoch.closed_at) != seen
+            (epoch.ended_at, epoch.closed_at, epoch.allocation.epoch)
+            for epoch in touched
+            if epoch.allocation.epoch <= self._n_epochs
         ]
         moved = bandit.users.moved.keys() - self._were_moved
         # Whatever else constrains the arms changes with an event or an epoch, and so does a configuration.
@@ -244,7 +251,7 @@ class Live:
             ),
             definition=None if bandit.experiment is self._experiment else bandit.experiment.to_json(),
             rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
-            moved=[(bandit.users.moved[user], user) for user in moved],
+            moved=[(user, bandit.users.moved[user]) for user in moved],
         )  # fmt: skip
         self._collect_users(changes)
         return changes
@@ -273,25 +280,27 @@ class Live:
             cell = users.cells[user]
             counted[cell] = None
             changes.assignments.append((user, *_place(cell), users.since[user]))
-        counted |= {users.cells[user]: None for _, user in changes.moved}
-        changes.cells = [(*_place(cell), cell.assigned, cell.moved) for cell in counted]
-        summed: dict[tuple[Cell, int], None] = {}
+        counted |= {users.cells[user]: None for user, _ in changes.moved}
         for user in self._rewarded:
-            for measure, outcomes in enumerate(users.outcomes):
-                outcome = outcomes.get(user)
-                # The engine replaces an outcome whenever it counts a call, so identity tells what it touched.
-                if outcome is not None and outcome is not self._loaded.get((measure, user)):
-                    calls = (1, outcome, outcome) if isinstance(outcome, float) else outcome
-                    changes.outcomes.append((user, measure, *calls))
-                    summed[users.cells[user], measure] = None
-            for measure, visits in enumerate(users.visits):
-                visit = visits.get(user)
-                if visit is not None and visit is not self._visits.get((measure, user)):
-                    calls = (1, visit.outcome, visit.outcome) if isinstance(visit.outcome, float) else visit.outcome
-                    changes.visits.append((user, measure, visit.number, visit.place, *calls))
-        for cell in self._settled():
-            summed |= {(cell, measure): None for measure, row in enumerate(cell.sums) if row[N]}
-        changes.sums = [(*_place(cell), measure, cell.sums[measure]) for cell, measure in summed]
+            last = self._last_reward.get(user)
+            if last is None:  # had no variant then
+                continue
+            cell, outcomes = users.cells[user], dict[int, Outcome]()
+            for measure, of_measure in enumerate(users.outcomes):
+                outcome = of_measure.get(user)
+                if outcome is not None:
+                    outcomes[measure] = outcome
+                    # The engine replaces an outcome whenever it counts a call, so identity tells what it touched.
+                    if outcome is not self._loaded.get((measure, user)):
+                        counted[cell] = None
+            changes.rewarded.append((user, last, outcomes_text(outcomes)))
+            visits = {measure: visit for measure, of in enumerate(users.visits) if (visit := of.get(user)) is not None}
+            if any(visit is not self._visits.get((measure, user)) for measure, visit in visits.items()):
+                changes.visits.append((user, visits_text(visits)))
+        for epoch in self.bandit.timeline.unwritten:
+            if epoch.closed_at is not None:  # the engine has summed its cells afresh
+                counted |= dict.fromkeys(cell for cell in epoch.cells if cell.assigned)
+        changes.cells = [(*_place(cell), cell.assigned, cell.moved, sums_text(cell.sums)) for cell in counted]
         self._collect_visits(changes)
 
     def _collect_visits(self, changes: Changes) -> None:
@@ -305,23 +314,15 @@ class Live:
         if visits.counted_upto != self._counted_upto:
             changes.counted_upto = visits.counted_upto
 
-    def _settled(self) -> list[Cell]:
-        """Return the cells of the epochs that closed since `_mark`: the engine has summed them afresh."""
-        were_closed = [closed_at is not None for _, closed_at in self._times]
-        were_closed += [False] * (len(self.bandit.epochs) - self._n_epochs)
-        epochs = zip(self.bandit.epochs[self._first_open :], were_closed, strict=True)
-        return [cell for epoch, before in epochs if epoch.closed_at is not None and not before for cell in epoch.cells]
-
     def _row(self) -> tuple[object, ...]:
         bandit = self.bandit
         times = self.started_at, self.stopped_at
         return bandit.state, bandit.serve, bandit.truncated, tuple(bandit.origins), bandit.ramp, *times
 
     def _mark(self) -> None:
-        """Remember what is stored, to see later what is not. The times of closed epochs do not change any more."""
+        """Remember what is stored, to see later what is not."""
         self._n_epochs = len(self.bandit.epochs)
-        self._first_open = self.bandit.closed_epochs
-        self._times = [(epoch.ended_at, epoch.closed_at) for epoch in self.bandit.epochs[self._first_open :]]
+        self.bandit.timeline.unwritten.clear()
         self._seen_row = self._row()
         self._counted_upto = self.bandit.visits.counted_upto
         self.bandit.visits.unwritten.clear()

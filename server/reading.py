@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,31 @@ from typing import Any
 from bandit import Bandit, Experiment, Report
 from bandit.experiment import notes
 from bandit.ids import check_id
-from bandit.outcomes import outcome_value
+from bandit.measures import Measure
+from bandit.outcomes import Outcome, outcome_value, parts
+from bandit.rewards import RETURNED
+from server.columns import outcomes_from, values_from
 from server.errors import StoreUnavailable, UnknownExperiment, Unreadable
 from server.schema import connect_read_only
 from server.states import by_arm, events, moment, ramp_state, variant_state
 from server.store import Stored, load
 
-_MOST_ROWS = 1_000
-"""Stored rewards of one user that are shown."""
+_MOST_CALLS = 1_000
+"""Calls of `/reward` of one user that are shown: the last ones."""
+
+_USER = "SELECT epoch, arm, at, moved_at, outcomes FROM assignments WHERE experiment = ? AND user_id = ?"
+_CALLS = """
+WITH RECURSIVE chain (n, later) AS (
+    SELECT last_reward, 0 FROM assignments WHERE experiment = ?1 AND user_id = ?2 AND last_reward
+    UNION
+    SELECT r.previous, later + 1 FROM chain CROSS JOIN rewards r ON r.n = chain.n WHERE r.previous AND later + 1 < ?3
+)
+SELECT r.at, r.n, r.request_id, r.previous IS NOT NULL, r.metrics FROM chain CROSS JOIN rewards r ON r.n = chain.n
+ UNION ALL
+SELECT at, n, request_id, 0, metrics FROM rewards INDEXED BY rewards_of_nobody
+ WHERE experiment = ?1 AND user_id = ?2 AND previous IS NULL
+ ORDER BY 1 DESC, 2 DESC LIMIT ?3
+"""
 
 
 def listing(path: Path) -> list[dict[str, Any]]:
@@ -124,19 +141,9 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
     check_id(user_id, "user_id")
     with _snapshot(path) as db:
         stored, bandit = _stored(db, key)
-        assignment = db.execute(
-            "SELECT epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id = ?",
-            (stored.id, user_id),
-        ).fetchone()
-        outcomes = db.execute(
-            "SELECT measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id = ? ORDER BY measure",
-            (stored.id, user_id),
-        ).fetchall()
-        rewards = db.execute(
-            "SELECT request_id, metric, revision, value, at, epoch, arm, reason FROM rewards"
-            " WHERE experiment = ? AND user_id = ? ORDER BY at, request_id, metric, revision LIMIT ?",
-            (stored.id, user_id, _MOST_ROWS),
-        ).fetchall()
+        row = db.execute(_USER, (stored.id, user_id)).fetchone()
+        calls = db.execute(_CALLS, (stored.id, user_id, _MOST_CALLS)).fetchall()
+    assignment, outcomes = (None, None) if row is None else (row[:4], row[4])
     return {
         "experiment": key,
         "user_id": user_id,
@@ -146,8 +153,8 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
         "forced": bandit.experiment.arms[bandit.forced[user_id]] if user_id in bandit.forced else None,
         "assignment": None if assignment is None else _assignment(bandit, assignment),
         "why": _why(bandit, user_id, assignment),
-        "outcomes": [_outcome(bandit, row) for row in outcomes],
-        "rewards": [_reward(stored.experiment, row) for row in rewards],
+        "outcomes": [_outcome(bandit.measures[slot], state) for slot, state in sorted(outcomes_from(outcomes).items())],
+        "rewards": [value for call in sorted(calls) for value in _values(stored.experiment, user_id, assignment, call)],
     }
 
 
@@ -231,28 +238,30 @@ def _why_usually(bandit: Bandit, user_id: str, row: tuple[int, int, float, float
     return "choose was never called for this user."
 
 
-def _outcome(bandit: Bandit, row: tuple[int, int, float, float]) -> dict[str, Any]:
-    index, calls, total, first = row
-    measure = bandit.measures[index]
-    state = float(total) if calls == 1 else (calls, float(total), float(first))
+def _outcome(measure: Measure, state: Outcome) -> dict[str, Any]:
     return {
         "metric": measure.metric,
         "per_user": measure.per_user,
         "above": measure.above,
-        "calls": calls,
+        "calls": parts(state)[0],
         "value": outcome_value(measure, state),
     }
 
 
-def _reward(experiment: Experiment, row: tuple[Any, ...]) -> dict[str, Any]:
-    request_id, metric, revision, value, at, epoch, arm, reason = row
-    return {
-        "request_id": request_id,
-        "metric": metric,
-        "revision": revision,
-        "value": value,
-        "at": moment(at),
-        "epoch": epoch,
-        "variant": None if arm is None else experiment.arms[arm],
-        "reason": reason,
-    }
+def _values(
+    experiment: Experiment, user_id: str, assignment: Sequence[Any] | None, call: tuple[float, int, str, int, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the values of a call, with where each counts."""
+    at, _, request_id, assigned, metrics = call
+    for metric, stored in sorted(values_from(user_id, metrics).items()):
+        counts = assigned and assignment is not None and stored.reason in (None, RETURNED)
+        yield {
+            "request_id": request_id,
+            "metric": metric,
+            "revision": stored.revision,
+            "value": stored.value,
+            "at": moment(at),
+            "epoch": assignment[0] if counts and assignment is not None else None,
+            "variant": experiment.arms[assignment[1]] if counts and assignment is not None else None,
+            "reason": stored.reason,
+        }

@@ -1,6 +1,6 @@
 """The users of one (epoch, arm) counted again from what is stored of them, a page at a time.
 
-    rewards ─► outcomes, visits        compared with the stored ones, user by user
+    rewards ─► outcomes, visits        compared with the stored ones, user by user, along the user's chain of calls
     outcomes ─► sums                   compared with the ledger, by the function that closes an epoch
     rewards ─► sums of later windows   compared with the ledger
 
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from bandit.assignment import arm_at
 from bandit.epochs import Epoch
 from bandit.ledger import exact_row
 from bandit.measures import Measure, N
-from bandit.outcomes import outcome_value
+from bandit.outcomes import Outcome, outcome_value, parts
 from bandit.saved import SavedCell
+from bandit.users import Visit
+from server.columns import outcomes_from, values_from, visits_from
 from server.differences import Difference, Differences
 from server.schema import TERMS
 from server.user_rows import TOLERANCE, Calls, Row, Rules, Visited, calls_of, visits_of
@@ -33,18 +36,21 @@ _PAGE = (
     "FROM assignments INDEXED BY assignments_by_cell"
     " WHERE experiment = ?1 AND epoch = ?2 AND arm = ?3 AND user_id > ?4 ORDER BY user_id LIMIT ?5"
 )
-_USERS = f"SELECT user_id, at, moved_at {_PAGE}"
-_OF_PAGE = (
-    f"WITH page AS MATERIALIZED (SELECT user_id {_PAGE})"  # noqa: S608 - our own names
-    " SELECT r.user_id, {columns} FROM page CROSS JOIN {table} ON r.experiment = ?1 AND r.user_id = page.user_id"
+USERS = f"SELECT user_id, at, moved_at, last_reward, outcomes, visits {_PAGE}"
+"""Users of a cell, after one, by id: experiment, epoch, arm, the one before, how many."""
+
+# The first part of the chain is a user's last call. UNION, so that a chain in a circle has an end.
+CALLS = (
+    f"WITH RECURSIVE page AS MATERIALIZED (SELECT user_id, last_reward {_PAGE}), chain (user_id, n) AS ("  # noqa: S608
+    "SELECT user_id, last_reward FROM page WHERE last_reward UNION"
+    " SELECT chain.user_id, r.previous FROM chain CROSS JOIN rewards r ON r.n = chain.n WHERE r.previous)"
+    " SELECT chain.user_id, chain.n, r.experiment, r.user_id, r.previous, r.request_id, r.part, r.at, r.metrics"
+    " FROM chain LEFT JOIN rewards r ON r.n = chain.n ORDER BY chain.n DESC"
 )
-_REWARDS = _OF_PAGE.format(
-    columns="request_id, metric, revision, value, at, epoch, arm, reason, firsts",
-    table="rewards r INDEXED BY rewards_by_user",
-)
-_REWARDS += " ORDER BY r.user_id, request_id, metric, revision"
-_OUTCOMES = _OF_PAGE.format(columns="measure, calls, total, first", table="outcomes r")
-_VISITS = _OF_PAGE.format(columns="measure, number, place, calls, total, first", table="visits r")
+"""Calls of these users, the last ones first; what follows the first number is NULL if there is none."""
+
+
+_IN_ORDER = itemgetter(0, 1, 2)  # by request, metric and revision
 
 
 class Tally:
@@ -101,6 +107,9 @@ class Recount:
         found: Told of every difference.
         first: Whether to count users' first windows: all rows of these have to be there.
         later: Whether to count later windows: the same of these.
+
+    Attributes:
+        calls: Calls of `/reward` that the users' chains hold, as far as they were read.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class Recount:
         self._with_first, self._with_later = first, later
         self._closed = epoch.closed_at is not None
         self._after = ""  # the last user who was read
+        self.calls = 0
         self._assigned = self._moved = 0
         self._sums = [self._tally(slot) for slot in range(len(rules.measures))]
         self._visits: dict[tuple[int, int, int], Tally] = {}  # by measure, window, moment
@@ -120,23 +130,37 @@ class Recount:
     def read_page(self, db: sqlite3.Connection) -> bool:
         """Count the next page of users; return whether there was one."""
         page = (self._rules.number, *self._place, self._after, PAGE)
-        users, *rows = (db.execute(sql, page).fetchall() for sql in (_USERS, _REWARDS, _OUTCOMES, _VISITS))
+        users = db.execute(USERS, page).fetchall()
         if not users:
             return False
         self._after = users[-1][0]
-        rewards, outcomes, visits = map(_by_user, rows)
-        for user, since, moved_at in users:
+        rewards = self._values_of_page(db.execute(CALLS, page))
+        for user, since, moved_at, _, outcomes, visits in users:
             self._assigned += 1
             self._moved += moved_at is not None
             self._check_draw(user, since)
-            calls, timed = calls_of(self._rules, rewards.get(user, ()), self._place, self._differ)
+            calls, timed = calls_of(self._rules, sorted(rewards.get(user, ()), key=_IN_ORDER), self._differ)
             if self._with_first:
-                self._count_outcomes(user, calls, {slot: state for _, slot, *state in outcomes.get(user, ())})
+                self._count_outcomes(user, calls, outcomes_from(outcomes))
             if self._with_later:
-                stored = {slot: visit for _, slot, *visit in visits.get(user, ())}
+                stored = visits_from(visits)
                 for slot in timed.keys() | stored.keys():
                     self._count_visits(user, since, slot, timed.get(slot, ()), stored.get(slot))
         return True
+
+    def _values_of_page(self, calls: Iterable[tuple[Any, ...]]) -> dict[str, list[Row]]:
+        """Return the values in calls by user."""
+        found: dict[str, list[Row]] = {}
+        for user, n, experiment, whose, _, request, _, at, metrics in calls:
+            if (experiment, whose) != (self._rules.number, user):
+                self._differ(f"call of {user!r}", "none" if whose is None else f"one of {whose!r}", f"number {n}")
+                continue
+            self.calls += 1
+            found.setdefault(user, []).extend(
+                (request, metric, held.revision, held.value, at, held.reason, held.firsts)
+                for metric, held in values_from(user, metrics).items()
+            )
+        return found
 
     def check_counts(self, cell: SavedCell) -> None:
         """Compare how many users the ledger has."""
@@ -196,10 +220,11 @@ class Recount:
         if epoch.ended_at is not None and since > epoch.ended_at:
             self._differ(f"time of {user!r}", since, f"at most {epoch.ended_at!r}: the epoch ended then")
 
-    def _count_outcomes(self, user: str, calls: dict[int, Calls], stored: dict[int, list[Any]]) -> None:
-        for slot, (n, total, first) in stored.items():
+    def _count_outcomes(self, user: str, calls: dict[int, Calls], stored: dict[int, Outcome]) -> None:
+        for slot, outcome in stored.items():
+            n, total, first = parts(outcome)
             measure, tally, mine = self._rules.measures[slot], self._sums[slot], calls.get(slot)
-            y = outcome_value(measure, (n, total, first))
+            y = outcome_value(measure, outcome)
             tally.outcomes.append(y)
             if not self._closed:
                 tally.reached(*((y, y) if mine is None else mine.reach(measure)))
@@ -209,7 +234,7 @@ class Recount:
             self._differ(f"outcome of {user!r}", "none", str(calls[slot]), slot)
 
     def _count_visits(
-        self, user: str, since: float, slot: int, timed: Sequence[tuple[float, float]], stored: Sequence[Any] | None
+        self, user: str, since: float, slot: int, timed: Sequence[tuple[float, float]], stored: Visit | None
     ) -> None:
         measure = self._rules.measures[slot]
         last: Visited | None = None
@@ -221,13 +246,7 @@ class Recount:
             tally.outcomes.append(outcome_value(measure, last.calls.state))
             tally.reached(*last.calls.reach(measure))
             tally.sure = tally.sure and last.sure
-        if last is None or stored is None or not last.makes(*stored):
-            shown = "none" if stored is None else f"visit {stored[0]}: {Calls.shown(*stored[2:])}"
+        state = None if stored is None else parts(stored.outcome)
+        if last is None or stored is None or state is None or not last.makes(stored.number, stored.place, *state):
+            shown = "none" if stored is None or state is None else f"visit {stored.number}: {Calls.shown(*state)}"
             self._differ(f"last visit of {user!r}", shown, str(last or "none"), slot)
-
-
-def _by_user(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row[0], []).append(row)
-    return found

@@ -16,25 +16,24 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import zip_longest
 from typing import NamedTuple
 
 from bandit import parse_json
 from bandit.saved import SavedCell
+from server.columns import values_from, values_text
 from server.differences import Differences
-from server.recount import Recount
+from server.recount import CALLS, USERS, Recount
 from server.schema import TERMS
 from server.store import Store
 from server.user_rows import Rules
 from server.verify import sums_to_seal
 
-USERS = 100
-"""Users whose rows are dropped in one transaction, at most."""
-
 ROWS = 500
-"""Rows of `rewards` that are dropped in one transaction, at most."""
+"""Users and calls whose rows are changed in one transaction, about."""
 
 AGAIN = 0.25
 """Part of the time that rows are kept after which a cell is looked at again, for late rows and for a stop."""
@@ -53,10 +52,6 @@ SELECT c.experiment, c.epoch, c.arm, s.whole
  WHERE coalesce(e.closed_at, CASE WHEN x.truncated THEN x.stopped_at END) <= :old
    AND (s.swept_at IS NULL OR s.swept_at <= :again)
 """
-_USERS = (
-    "SELECT user_id FROM assignments INDEXED BY assignments_by_cell"
-    " WHERE experiment = ? AND epoch = ? AND arm = ? AND user_id > ? ORDER BY user_id LIMIT ?"
-)
 _BASE = (
     "INSERT INTO base_sums (experiment, epoch, arm, measure, visit_window, "  # noqa: S608 - our own names
     f"{', '.join(TERMS)}) VALUES (?, ?, ?, ?, ?{', ?' * len(TERMS)})"
@@ -170,35 +165,88 @@ class Retention:
         self._store.db.execute(_SEAL, (*cell[:3], int(whole)))
 
     def _sweep(self, cell: _Cell, kept: frozenset[str], old: float, *, with_visits: bool) -> Iterator[None]:
-        """Drop the old rows of a sealed cell's users.
+        """Drop the old calls of a sealed cell's users, and their outcomes.
 
         Args:
             cell: The cell.
-            kept: Metrics whose rows stay.
-            old: Rows of before this time go.
+            kept: Metrics whose values stay.
+            old: Calls of before this time go.
             with_visits: Whether visits go too.
         """
-        db, after = self._store.db, ""
-        select = (
-            f"WITH page AS MATERIALIZED ({_USERS}) SELECT r.experiment, request_id, metric"  # noqa: S608 - our own names
-            " FROM page CROSS JOIN rewards r INDEXED BY rewards_by_user"
-            " ON r.experiment = ? AND r.user_id = page.user_id AND r.at <= ?"
-            f" AND r.metric NOT IN ({', '.join('?' * len(kept))}) LIMIT {ROWS}"
-        )
-        while True:
-            page = (*cell[:3], after, USERS)
-            users = [(cell.experiment, user) for (user,) in db.execute(_USERS, page)]
-            if not users:
-                return
-            n = ROWS
-            while n == ROWS:
-                with self._store.transaction():
-                    keys = db.execute(select, (*page, cell.experiment, old, *kept)).fetchall()
-                    n = len(keys)
-                    # All revisions of a value at once, so that none is left without those before it.
-                    db.executemany("DELETE FROM rewards WHERE experiment = ? AND request_id = ? AND metric = ?", keys)
-                    db.executemany("DELETE FROM outcomes WHERE experiment = ? AND user_id = ?", users)
-                    if with_visits:
-                        db.executemany("DELETE FROM visits WHERE experiment = ? AND user_id = ?", users)
-                yield
-            after = users[-1][1]
+        db, after, row = self._store.db, "", True
+        forget = "outcomes = NULL, visits = NULL" if with_visits else "outcomes = NULL"
+        while row is not None:
+            with self._store.transaction():
+                room = ROWS
+                while room > 0:
+                    next_one = (*cell[:3], after, 1)
+                    row = db.execute(USERS, next_one).fetchone()
+                    if row is None:
+                        break
+                    user, *_, last, _, _ = row
+                    db.execute(
+                        f"UPDATE assignments SET {forget} WHERE experiment = ? AND user_id = ?",  # noqa: S608
+                        (cell.experiment, user),
+                    )
+                    chain = [_Call(*call) for _, *call in db.execute(CALLS, next_one)] if last else []
+                    n = _drop(db, chain, kept, old, room)
+                    if n < room:
+                        after = user
+                    room -= n + 1
+            yield
+
+
+class _Call(NamedTuple):
+    """A call of `/reward` of a user."""
+
+    n: int
+    experiment: int
+    user_id: str
+    previous: int
+    request: str
+    part: int
+    at: float
+    metrics: str | None
+
+
+def _drop(db: sqlite3.Connection, chain: Sequence[_Call], kept: frozenset[str], old: float, most: int) -> int:
+    """Drop old calls of a user, or of their values those that are not kept; return how many calls that were.
+
+    All parts of a request are treated at once, so that no correction is left without what it corrects. If the answer
+    is less than `most`, nothing old is left.
+    """
+    aged = {call.request: list[_Call]() for call in chain if call.at <= old}
+    for call in chain:
+        if call.request in aged:
+            aged[call.request].append(call)
+    less: dict[int, _Call] = {}
+    for calls in aged.values():
+        fewer = [call._replace(metrics=_only(kept, call)) for call in calls]
+        if fewer != calls:
+            less |= {call.n: call for call in fewer}
+            if len(less) >= most:
+                break
+    if not less:
+        return 0
+    left = [call for call in (less.get(call.n, call) for call in chain) if call.metrics is not None]
+    linked = [call._replace(previous=before.n if before else 0) for call, before in zip_longest(left, left[1:]) if call]
+    held = {call.n: call for call in chain}
+    db.executemany("DELETE FROM rewards WHERE n = ?", [(n,) for n in held.keys() - {call.n for call in left}])
+    db.executemany(
+        "UPDATE rewards SET previous = ?, metrics = ? WHERE n = ?",
+        [(call.previous, call.metrics, call.n) for call in linked if call != held[call.n]],
+    )
+    db.execute(
+        "UPDATE assignments SET last_reward = ? WHERE experiment = ? AND user_id = ?",
+        (left[0].n if left else 0, chain[0].experiment, chain[0].user_id),
+    )
+    return len(less)
+
+
+def _only(kept: frozenset[str], call: _Call) -> str | None:
+    """Return what is left of a call's values, None if nothing is."""
+    if not kept or call.metrics is None:
+        return None
+    values = values_from(call.user_id, call.metrics)
+    left = {metric: value for metric, value in values.items() if metric in kept}
+    return call.metrics if len(left) == len(values) else values_text(left) if left else None

@@ -1,4 +1,4 @@
-"""The tables of a store, and how a file gets them: migrations that only ever add."""
+"""The tables of a store, and how a file gets them: migrations, none of which loses what was stored."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 from sqlite_utils import Database, Migrations
 
 from server.errors import StoreProblem
+from server.one_row_per_call import copy_rewards, copy_sums, copy_users
 
 TERMS = ("n", "z", "z2", "z3", *(f"up_{i}" for i in range(1, 8)), *(f"down_{i}" for i in range(1, 8)))
 """Columns of `sums` in the order of transforms; the widest measure, a mean with limit and cap, fills them all."""
 
 PATIENCE = 15.0
 """Seconds that a start waits for other processes that open the same file."""
+
+CACHE_KIB = 32 * 1024
+"""Memory of the writer's connection for pages of the file, at most, in KiB; SQLite's own default is 2,000."""
 
 migrations = Migrations("adaptive-bandit")
 
@@ -233,6 +237,70 @@ CREATE INDEX call_values_by_version ON call_values (experiment, version);
 """
 
 
+# Each page that a commit touches is written whole, so there are as few of them as can be: what belongs to a cell is one
+# short row; a random id costs one page of the user, and one of the request if its id is not made in the order of time.
+# A user's rewards are a chain, because an index of them would be a further page. `previous` is the number of the user's
+# reward before, 0 for the first one, and NULL where the user had no variant.
+_ONE_ROW = """
+ALTER TABLE cells ADD COLUMN sums TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE assignments ADD COLUMN last_reward INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE assignments ADD COLUMN outcomes TEXT;
+ALTER TABLE assignments ADD COLUMN visits TEXT;
+ALTER TABLE rewards RENAME TO rewards_before;
+DROP INDEX rewards_by_user;
+CREATE TABLE rewards (
+    n INTEGER PRIMARY KEY,
+    experiment INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    part INTEGER NOT NULL,
+    user_id TEXT NOT NULL,
+    at REAL NOT NULL,
+    previous INTEGER,
+    metrics TEXT NOT NULL
+) STRICT;
+"""
+
+_ONE_ROW_AFTER = f"""
+DROP TABLE rewards_before;
+DROP TABLE sums;
+DROP TABLE outcomes;
+DROP TABLE visits;
+CREATE UNIQUE INDEX rewards_by_request ON rewards (experiment, request_id, part);
+CREATE INDEX rewards_of_nobody ON rewards (experiment, user_id) WHERE previous IS NULL;
+CREATE VIEW outcomes AS
+SELECT a.experiment, a.user_id, CAST(o.key AS INTEGER) AS measure,
+       CASE o.type WHEN 'array' THEN json_extract(o.value, '$[0]') ELSE 1 END AS calls,
+       CASE o.type WHEN 'array' THEN json_extract(o.value, '$[1]') ELSE o.value END AS total,
+       CASE o.type WHEN 'array' THEN json_extract(o.value, '$[2]') ELSE o.value END AS first
+  FROM assignments a JOIN json_each(a.outcomes) o;
+CREATE VIEW sums AS
+SELECT c.experiment, c.epoch, c.arm, s.key AS measure, c.shard, {
+    ", ".join(f"json_extract(s.value, '$[{place}]') AS {term}" for place, term in enumerate(TERMS))
+}
+  FROM cells c JOIN json_each(c.sums) s
+ WHERE json_array_length(s.value);
+CREATE VIEW visits AS
+SELECT experiment, user_id, measure, number, place,
+       CASE type WHEN 'array' THEN json_extract(outcome, '$[0]') ELSE 1 END AS calls,
+       CASE type WHEN 'array' THEN json_extract(outcome, '$[1]') ELSE outcome END AS total,
+       CASE type WHEN 'array' THEN json_extract(outcome, '$[2]') ELSE outcome END AS first
+  FROM (
+    SELECT a.experiment, a.user_id, CAST(v.key AS INTEGER) AS measure, json_extract(v.value, '$[0]') AS number,
+           json_extract(v.value, '$[1]') AS place, json_extract(v.value, '$[2]') AS outcome,
+           json_type(v.value, '$[2]') AS type
+      FROM assignments a JOIN json_each(a.visits) v
+  );
+CREATE VIEW reward_values AS
+SELECT r.experiment, r.request_id, v.key AS metric, json_extract(v.value, '$[3]') AS revision, r.user_id,
+       json_extract(v.value, '$[0]') AS value, r.at, a.epoch, a.arm, json_extract(v.value, '$[1]') AS reason,
+       json_extract(v.value, '$[2]') AS firsts
+  FROM rewards r JOIN json_each(r.metrics) v
+  LEFT JOIN assignments a
+    ON r.previous IS NOT NULL AND a.experiment = r.experiment AND a.user_id = r.user_id
+   AND coalesce(json_extract(v.value, '$[1]'), 'returned') = 'returned';
+"""  # noqa: S608 - our own names
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
@@ -269,6 +337,16 @@ def call_values(db: Database) -> None:
     _run(db, _CALL_VALUES)
 
 
+@migrations()
+def one_row_per_call(db: Database) -> None:
+    """One row for a user, a call of `/reward`, a cell; views show the values one by one, as the tables did."""
+    _run(db, _ONE_ROW)
+    copy_rewards(db.conn)
+    copy_users(db.conn)
+    copy_sums(db.conn, TERMS)
+    _run(db, _ONE_ROW_AFTER)
+
+
 def _run(db: Database, script: str) -> None:
     # Not `executescript`, which would commit the transaction that all migrations share.
     for statement in script.split(";\n"):
@@ -286,6 +364,7 @@ def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA wal_autocheckpoint = 250")
+    db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     db.execute(f"PRAGMA journal_size_limit = {64 * 1024 * 1024}")
     return db
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bandit import Experiment, parse_json
 from bandit.events import Event
-from bandit.measures import measures_of
+from bandit.measures import Measure, measures_of
 from bandit.outcomes import Outcome
 from bandit.ramp import Ramp
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
-from bandit.users import Visit
 from server import constraints
+from server.columns import outcomes_from, sums_from, values_from
 from server.constraints import RAMP, Constraints, ramp_of, ramp_row
 from server.schema import TERMS, connect, prepare
 
@@ -80,20 +80,16 @@ class Changes:
     """The declaration as JSON text where it is another one than the stored one."""
     assignments: list[tuple[str, int, int, float]] = field(default_factory=list)
     """User, epoch, arm, time."""
-    moved: list[tuple[float, str]] = field(default_factory=list)
-    """Time, user."""
-    rewards: list[tuple[str, str, int, str, float, float, int | None, int | None, str | None, int]] = field(
-        default_factory=list
-    )
-    """Request, metric, revision, user, value, time, epoch and arm credited, reason, first calls."""
-    outcomes: list[tuple[str, int, int, float, float]] = field(default_factory=list)
-    """User, measure, calls, total, first."""
-    visits: list[tuple[str, int, int, int, int, float, float]] = field(default_factory=list)
-    """User, measure, number, place, calls, total, first."""
-    cells: list[tuple[int, int, int, int]] = field(default_factory=list)
-    """Epoch, arm, assigned, moved."""
-    sums: list[tuple[int, int, int, list[float]]] = field(default_factory=list)
-    """Epoch, arm, measure, sums."""
+    moved: list[tuple[str, float]] = field(default_factory=list)
+    """User, time."""
+    rewards: list[tuple[int, str, int, str, float, int | None, str]] = field(default_factory=list)
+    """Number, request, part, user, time, number of the user's call before, values."""
+    rewarded: list[tuple[str, int, str | None]] = field(default_factory=list)
+    """User, number of the last call, outcomes."""
+    visits: list[tuple[str, str | None]] = field(default_factory=list)
+    """User, visits."""
+    cells: list[tuple[int, int, int, int, str]] = field(default_factory=list)
+    """Epoch, arm, assigned, moved, sums."""
     returning: list[tuple[int, int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, window, sums."""
     waiting: list[tuple[int, int, int, int, int, list[float]]] = field(default_factory=list)
@@ -131,43 +127,55 @@ class News:
     values: list[tuple[str, int, int, int]]
 
 
-_REWARD = (
-    "INSERT INTO rewards (experiment, request_id, metric, revision, user_id, value, at, epoch, arm, reason, firsts)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-_OUTCOME = (
-    "INSERT INTO outcomes (experiment, user_id, measure, calls, total, first) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET calls = excluded.calls, total = excluded.total, first = excluded.first"
-)
-_VISIT = (
-    "REPLACE INTO visits (experiment, user_id, measure, number, place, calls, total, first)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+def _row(into: str, *columns: str) -> str:
+    """Return the statement that puts a row into a table; columns in the order of its values."""
+    return f"{into} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+_USER = "WHERE experiment = ?1 AND user_id = ?2"
+_ASSIGNMENT = _row("INSERT INTO assignments", "experiment", "user_id", "epoch", "arm", "at")
+_REWARDED = f"UPDATE assignments SET last_reward = ?3, outcomes = ?4 {_USER}"  # noqa: S608
+_VISITS = f"UPDATE assignments SET visits = ?3 {_USER}"  # noqa: S608
+_MOVED = f"UPDATE assignments SET moved_at = ?3 {_USER}"  # noqa: S608
+_REWARD = _row("INSERT INTO rewards", "experiment", "n", "request_id", "part", "user_id", "at", "previous", "metrics")
+_PLACE = ("experiment", "version", "epoch", "arm", "shard")
 _CELL = (
-    f"INSERT INTO cells (experiment, version, epoch, arm, shard, assigned, moved) VALUES (?, ?, ?, ?, {SHARD}, ?, ?)"  # noqa: S608
-    " ON CONFLICT DO UPDATE SET assigned = excluded.assigned, moved = excluded.moved, version = excluded.version"
+    _row("INSERT INTO cells", *_PLACE, "assigned", "moved", "sums")
+    + " ON CONFLICT DO UPDATE SET version = excluded.version,"
+    " assigned = excluded.assigned, moved = excluded.moved, sums = excluded.sums"
 )
-_SUMS = (
-    f"INSERT INTO sums (experiment, version, epoch, arm, measure, shard, {', '.join(TERMS)})"  # noqa: S608
-    f" VALUES (?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)}) ON CONFLICT DO UPDATE SET version = excluded.version,"
-    f" {', '.join(f'{term} = excluded.{term}' for term in TERMS)}"
-)
-_RETURNING = (
-    "REPLACE INTO returning_sums"  # noqa: S608
-    f" (experiment, version, epoch, arm, measure, visit_window, shard, {', '.join(TERMS)})"
-    f" VALUES (?, ?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
-)
-_WAITING = (
-    "REPLACE INTO waiting_sums"  # noqa: S608
-    f" (experiment, version, epoch, arm, measure, visit_window, moment, shard, {', '.join(TERMS)})"
-    f" VALUES (?, ?, ?, ?, ?, ?, ?, {SHARD}{', ?' * len(TERMS)})"
-)
+_AGAIN = ("measure", "visit_window")
+_RETURNING = _row("REPLACE INTO returning_sums", *_PLACE, *_AGAIN, *TERMS)
+_WAITING = _row("REPLACE INTO waiting_sums", *_PLACE, *_AGAIN, "moment", *TERMS)
+_CALL_VALUES = _row("REPLACE INTO call_values", "experiment", "version", "metric", "arm", "bucket", "n")
+_TIMES = ("started_at", "ended_at", "closed_at")
+_EPOCH = _row("INSERT INTO epochs", "experiment", "epoch", "probabilities", "learned_epochs", *_TIMES)
 _PLACES = (1, 4, 16, 64, 256)
 _PADDING = (None,) * len(TERMS)
 
 
-Assigned = tuple[int, int, float, float | None]
-"""Epoch, arm and time of a user's assignment, and since when the user is moved."""
+class User(NamedTuple):
+    """An assigned user, as stored.
+
+    Attributes:
+        user_id: Who.
+        epoch: Number of the epoch that assigned the user.
+        arm: The arm drawn.
+        since: When, seconds since 1970.
+        moved: Since when the user is moved, or None.
+        last_reward: Number of the user's last call of `/reward`, 0 if there was none.
+        outcomes: The outcome states as text, or None.
+        visits: The latest visits as text, or None.
+    """
+
+    user_id: str
+    epoch: int
+    arm: int
+    since: float
+    moved: float | None
+    last_reward: int
+    outcomes: str | None
+    visits: str | None
 
 
 class Store:
@@ -184,6 +192,7 @@ class Store:
         self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # the log is there from the first reading on
         self._files = path, path.with_name(path.name + "-wal")
         self._place = self._identity()
+        self._last_reward: int | None = None
 
     # Transactions
 
@@ -193,6 +202,7 @@ class Store:
         Also if file or log are not those that were opened: what is written to them then is lost.
         """
         self.rollback()  # an earlier one whose own rollback failed
+        self._last_reward = None
         if self._identity() != self._place:
             raise sqlite3.OperationalError(
                 f"'{self.path}' or its write-ahead log was moved, replaced or deleted; put it back, or restart"
@@ -259,7 +269,7 @@ class Store:
             return None
         place = (experiment, since)
         cells = self.db.execute(
-            "SELECT epoch, arm, assigned, moved FROM cells WHERE experiment = ? AND version > ?", place
+            "SELECT epoch, arm, assigned, moved, sums FROM cells WHERE experiment = ? AND version > ?", place
         ).fetchall()
 
         def sums(table: str, *names: str) -> list[tuple[tuple[int, ...], list[float]]]:
@@ -270,8 +280,13 @@ class Store:
         return News(
             row[0],
             float(row[2]),
-            cells,
-            sums("sums", "epoch", "arm", "measure"),
+            [tuple(row[:4]) for row in cells],
+            [
+                ((epoch, arm, measure), row)
+                for epoch, arm, *_, text in cells
+                for measure, row in enumerate(sums_from(text))
+                if row
+            ],
             sums("returning_sums", "epoch", "arm", "measure", "visit_window"),
             sums("waiting_sums", "epoch", "arm", "measure", "visit_window", "moment"),
             self.db.execute(
@@ -301,55 +316,41 @@ class Store:
 
     # Users
 
-    def assignment(self, experiment: int, user_id: str) -> Assigned | None:
-        """Return the assignment of a user, or None."""
-        return self.assignments(experiment, [user_id]).get(user_id)
+    def user(self, experiment: int, user_id: str) -> User | None:
+        """Return an assigned user, or None."""
+        return next(self.users(experiment, [user_id]), None)
 
-    def assignments(self, experiment: int, users: Sequence[str]) -> dict[str, Assigned]:
-        """Return the assignments of those users who have one."""
-        found = self._among(
-            "SELECT user_id, epoch, arm, at, moved_at FROM assignments WHERE experiment = ? AND user_id IN ",
-            experiment, users,
-        )  # fmt: skip
-        return {user: (epoch, arm, float(at), _float(moved)) for user, epoch, arm, at, moved in found}
-
-    def outcomes(self, experiment: int, users: Sequence[str]) -> Iterator[tuple[str, int, Outcome]]:
-        """Yield the outcomes of users as (user, measure, state)."""
-        found = self._among(
-            "SELECT user_id, measure, calls, total, first FROM outcomes WHERE experiment = ? AND user_id IN ",
-            experiment, users,
-        )  # fmt: skip
-        return ((user, measure, _outcome(*state)) for user, measure, *state in found)
-
-    def visits(self, experiment: int, users: Sequence[str]) -> Iterator[tuple[str, int, Visit]]:
-        """Yield the latest later windows of users as (user, measure, visit)."""
-        found = self._among(
-            "SELECT user_id, measure, number, place, calls, total, first FROM visits"
+    def users(self, experiment: int, users: Sequence[str]) -> Iterator[User]:
+        """Yield those of these users who are assigned."""
+        return map(User._make, self._among(
+            "SELECT user_id, epoch, arm, at, moved_at, last_reward, outcomes, visits FROM assignments"
             " WHERE experiment = ? AND user_id IN ",
             experiment, users,
-        )  # fmt: skip
-        return (
-            (user, measure, Visit(number, place, _outcome(*state))) for user, measure, number, place, *state in found
-        )
+        ))  # fmt: skip
 
     def outcomes_of_cell(self, experiment: int, epoch: int, arm: int) -> Iterator[tuple[str, int, Outcome]]:
         """Yield the outcomes of all users of an (epoch, arm) as (user, measure, state)."""
         rows = self.db.execute(
-            "SELECT o.user_id, o.measure, o.calls, o.total, o.first FROM assignments a CROSS JOIN outcomes o"
-            " ON o.experiment = a.experiment AND o.user_id = a.user_id"
-            " WHERE a.experiment = ? AND a.epoch = ? AND a.arm = ?",
+            "SELECT user_id, outcomes FROM assignments INDEXED BY assignments_by_cell"
+            " WHERE experiment = ? AND epoch = ? AND arm = ? AND outcomes IS NOT NULL",
             (experiment, epoch, arm),
         )
-        return ((user, measure, _outcome(*state)) for user, measure, *state in rows)
+        return ((user, measure, outcome) for user, text in rows for measure, outcome in outcomes_from(text).items())
 
-    def recorded(self, experiment: int, requests: Sequence[str]) -> Iterator[tuple[str, str, Recorded]]:
-        """Yield the values stored under request ids as (request id, metric, what), every revision, in any order."""
+    def recorded(self, experiment: int, requests: Sequence[str]) -> Iterator[tuple[str, int, dict[str, Recorded]]]:
+        """Yield the calls stored under request ids as (request id, part, what by metric), in any order."""
         found = self._among(
-            "SELECT request_id, metric, user_id, value, reason, firsts, revision FROM rewards WHERE experiment = ?"
-            " AND request_id IN ",
+            "SELECT request_id, part, user_id, metrics FROM rewards WHERE experiment = ? AND request_id IN ",
             experiment, requests,
         )  # fmt: skip
-        return ((request, metric, Recorded(user, float(value), *rest)) for request, metric, user, value, *rest in found)
+        return ((request, part, values_from(user, text)) for request, part, user, text in found)
+
+    def next_reward(self) -> int:
+        """Return the number of another call of `/reward`, which is to be stored in this transaction."""
+        if self._last_reward is None:
+            self._last_reward = int(self.db.execute("SELECT coalesce(max(n), 0) FROM rewards").fetchone()[0])
+        self._last_reward += 1
+        return self._last_reward
 
     def _among(self, sql: str, experiment: int, ids: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query for ids; the numbers of places are few, so that statements stay prepared."""
@@ -369,30 +370,24 @@ class Store:
             version: The one that it has then.
             changes: What changed.
         """
-        many, db = self._many, self.db
-        many(experiment, "INSERT INTO assignments (experiment, user_id, epoch, arm, at) VALUES (?, ?, ?, ?, ?)",
-             changes.assignments)  # fmt: skip
-        db.executemany(
-            "UPDATE assignments SET moved_at = ? WHERE experiment = ? AND user_id = ?",
-            [(at, experiment, user) for at, user in changes.moved],
-        )
-        many(experiment, _REWARD, changes.rewards)
-        many(experiment, _OUTCOME, changes.outcomes)
-        many(experiment, _VISIT, changes.visits)
-        many(experiment, _CELL, ((version, *row) for row in changes.cells))
-        for sql, rows in ((_SUMS, changes.sums), (_RETURNING, changes.returning), (_WAITING, changes.waiting)):
-            many(experiment, sql, ((version, *place, *sums, *_PADDING[len(sums) :]) for *place, sums in rows))
-        many(
-            experiment,
-            "REPLACE INTO call_values (experiment, version, metric, arm, bucket, n) VALUES (?, ?, ?, ?, ?, ?)",
-            ((version, *row) for row in changes.values),
-        )
+        many, db, place = self.db.executemany, self.db, (experiment, version)
+        many(_ASSIGNMENT, [(experiment, *row) for row in changes.assignments])
+        many(_MOVED, [(experiment, *row) for row in changes.moved])
+        many(_REWARD, [(experiment, *row) for row in changes.rewards])
+        many(_REWARDED, [(experiment, *row) for row in changes.rewarded])
+        many(_VISITS, [(experiment, *row) for row in changes.visits])
+        many(_CELL, [(*place, epoch, arm, SHARD, *rest) for epoch, arm, *rest in changes.cells])
+        for sql, rows in ((_RETURNING, changes.returning), (_WAITING, changes.waiting)):
+            many(
+                sql,
+                [(*place, epoch, arm, SHARD, *key, *sums, *_PADDING[len(sums) :]) for epoch, arm, *key, sums in rows],
+            )
+        many(_CALL_VALUES, [(*place, *row) for row in changes.values])
         if changes.counted_upto is not None:
             db.execute(
                 "DELETE FROM waiting_sums WHERE experiment = ? AND moment <= ?", (experiment, changes.counted_upto)
             )
-        many(experiment, "INSERT INTO epochs (experiment, epoch, probabilities, learned_epochs, started_at, ended_at,"
-             " closed_at) VALUES (?, ?, ?, ?, ?, ?, ?)", changes.new_epochs)  # fmt: skip
+        many(_EPOCH, [(experiment, *row) for row in changes.new_epochs])
         for ended_at, closed_at, epoch in changes.epoch_times:
             db.execute(
                 "UPDATE epochs SET ended_at = ?, closed_at = ? WHERE experiment = ? AND epoch = ?",
@@ -411,9 +406,6 @@ class Store:
                 changes.structural, version, experiment,
             ),
         )  # fmt: skip
-
-    def _many(self, experiment: int, sql: str, rows: Iterable[tuple[object, ...]]) -> None:
-        self.db.executemany(sql, ((experiment, *row) for row in rows))
 
     # Retention
 
@@ -442,16 +434,13 @@ class Store:
             place,
         ).fetchone()
         counts = {
-            arm: (assigned, moved)
-            for arm, assigned, moved in self.db.execute(
-                "SELECT arm, assigned, moved FROM cells WHERE experiment = ? AND epoch = ? AND shard = ?",
+            arm: row
+            for arm, *row in self.db.execute(
+                "SELECT arm, assigned, moved, sums FROM cells WHERE experiment = ? AND epoch = ? AND shard = ?",
                 (*place, SHARD),
             )
         }
-        cells = [
-            SavedCell(*counts.get(arm, (0, 0)), [[0.0] * measure.width for measure in measures], [], [])
-            for arm in range(declared.n_arms)
-        ]
+        cells = [_cell(measures, *counts.get(arm, _NOBODY)) for arm in range(declared.n_arms)]
 
         def sums(table: str, *names: str) -> Iterator[tuple[int, list[int], list[float]]]:
             for arm, *row in self.db.execute(
@@ -461,8 +450,6 @@ class Store:
             ):
                 yield arm, row[: len(names)], [float(term) for term in row[len(names) :] if term is not None]
 
-        for arm, (measure,), row in sums("sums", "measure"):
-            cells[arm].sums[measure] = row
         for arm, (measure, window), row in sums("returning_sums", "measure", "visit_window"):
             cells[arm].returning.append((measure, window, row))
         for arm, (measure, window, moment), row in sums("waiting_sums", "measure", "visit_window", "moment"):
@@ -501,17 +488,10 @@ def load(db: sqlite3.Connection, key: str) -> Stored | None:
 
 def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list[SavedEpoch]:
     measures = measures_of(experiment)
-    sums = {
-        (epoch, arm, measure): [float(term) for term in terms[: measures[measure].width]]
-        for epoch, arm, measure, *terms in db.execute(
-            f"SELECT epoch, arm, measure, {', '.join(TERMS)} FROM sums WHERE experiment = ? AND shard = ?",  # noqa: S608
-            (number, SHARD),
-        )
-    }
     counts = {
-        (epoch, arm): (assigned, moved)
-        for epoch, arm, assigned, moved in db.execute(
-            "SELECT epoch, arm, assigned, moved FROM cells WHERE experiment = ? AND shard = ?", (number, SHARD)
+        (epoch, arm): row
+        for epoch, arm, *row in db.execute(
+            "SELECT epoch, arm, assigned, moved, sums FROM cells WHERE experiment = ? AND shard = ?", (number, SHARD)
         )
     }
 
@@ -533,10 +513,10 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
         waiting.setdefault((epoch, arm), []).append((measure, window, moment, row))
 
     def cell(epoch: int, arm: int) -> SavedCell:
-        rows = [sums.get((epoch, arm, m), [0.0] * measure.width) for m, measure in enumerate(measures)]
-        return SavedCell(
-            *counts.get((epoch, arm), (0, 0)), rows, returning.get((epoch, arm), []), waiting.get((epoch, arm), [])
-        )
+        saved = _cell(measures, *counts.get((epoch, arm), _NOBODY))
+        saved.returning.extend(returning.get((epoch, arm), []))
+        saved.waiting.extend(waiting.get((epoch, arm), []))
+        return saved
 
     epochs = db.execute(
         "SELECT epoch, probabilities, learned_epochs, started_at, ended_at, closed_at FROM epochs"
@@ -552,8 +532,16 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
     ]  # fmt: skip
 
 
-def _outcome(calls: int, total: float, first: float) -> Outcome:
-    return float(total) if calls == 1 else (calls, float(total), float(first))
+_NOBODY = (0, 0, "[]")
+
+
+def _cell(measures: Sequence[Measure], assigned: int, moved: int, text: str) -> SavedCell:
+    sums = [[0.0] * measure.width for measure in measures]
+    for measure, row in enumerate(sums_from(text)):
+        if row and len(row) != len(sums[measure]):
+            raise ValueError(f"measure {measure} has {len(row)} sums, and {len(sums[measure])} terms")
+        sums[measure] = row or sums[measure]
+    return SavedCell(assigned, moved, sums, [], [])
 
 
 def _float(value: float | None) -> float | None:

@@ -24,9 +24,9 @@ TOLERANCE = 1e-9
 """Rounding that is no difference, relative to the terms."""
 
 Row = tuple[Any, ...]
-"""A row of `rewards`: user, request, metric, revision, value, time, epoch, arm, reason, firsts."""
+"""A stored value of a user: request, metric, revision, value, time, reason, firsts."""
 
-_BY_KEY = itemgetter(1, 2)
+_BY_KEY = itemgetter(0, 1)
 _BY_TIME = itemgetter(0)
 
 
@@ -151,34 +151,33 @@ class Visited:
 
 
 def calls_of(
-    rules: Rules, rows: Sequence[Row], place: tuple[int, int], differ: Callable[[str, object, object], object]
+    rules: Rules, rows: Sequence[Row], differ: Callable[[str, object, object], object]
 ) -> tuple[dict[int, Calls], dict[int, list[tuple[float, float]]]]:
     """Return a user's calls by measure, and (time, call) of those in later windows.
 
     Args:
         rules: Of the experiment.
         rows: All of the user, by request, metric and revision.
-        place: The epoch and arm that assigned the user.
         differ: Told of what is wrong with a row: what, as stored, as it should be.
     """
     calls: dict[int, Calls] = defaultdict(Calls)
     later: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for (request, metric), revisions in groupby(rows, key=_BY_KEY):
         *before, row = revisions
-        _, _, _, revision, value, at, *credited, reason, firsts = row
+        _, _, revision, value, at, reason, firsts = row
         if revision != len(before):
             differ(f"revisions of {metric} in request {request!r}", revision + 1, len(before) + 1)
         if reason is not None and reason != RETURNED:
             continue
         feeds = rules.feeds(metric, value)
-        if tuple(credited) != place or not feeds:
-            differ(f"credit of {metric} in request {request!r}", tuple(credited), place if feeds else "nowhere")
+        if not feeds:
+            differ(f"credit of {metric} in request {request!r}", "counted", "read by no measure")
         for feed in feeds:
             call, is_first = feed.call(value), firsts >> feed.slot & 1
             if reason is None and (is_first or rules.window is not None):
                 mine = calls[feed.slot]
                 mine.values.append(call)
-                mine.replaced += [feed.call(old[4]) for old in before]
+                mine.replaced += [feed.call(old[3]) for old in before]
                 if is_first:
                     mine.first = call
             elif feed.slot in rules.watched:

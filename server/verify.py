@@ -22,8 +22,7 @@ from server.schema import TERMS, open_stored
 from server.store import Stored, load
 from server.user_rows import Rules
 
-_OF_CELLS = ("assignments", "cells", "sums", "returning_sums", "waiting_sums", "sealed_cells", "base_sums")
-_OF_USERS = ("outcomes", "visits", "rewards")
+_OF_CELLS = ("assignments", "cells", "returning_sums", "waiting_sums", "sealed_cells", "base_sums")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Verdict:
         epochs: How many it has.
         closed: How many of these are closed.
         users: How many were assigned.
-        rewards: Stored values of users.
+        rewards: Stored calls of `/reward`.
         found: What is not as it should be.
     """
 
@@ -109,10 +108,15 @@ def _examine(db: sqlite3.Connection, key: str, found: Differences) -> Verdict:
     _check_strangers(db, stored, found)
     rules = Rules(stored.id, stored.experiment, stored.saved.origins)
     sealed = _sealed(db, stored.id, found)
+    in_chains = 0
     for saved, epoch in zip(stored.saved.epochs, bandit.epochs, strict=True):
         for arm, cell in enumerate(saved.cells):
-            _check_cell(db, rules, epoch, arm, cell, sealed.get((epoch.allocation.epoch, arm)), found)
-    (rewards,) = db.execute("SELECT count(*) FROM rewards WHERE experiment = ?", (stored.id,)).fetchone()
+            in_chains += _check_cell(db, rules, epoch, arm, cell, sealed.get((epoch.allocation.epoch, arm)), found)
+    rewards, of_users = db.execute(
+        "SELECT count(*), count(previous) FROM rewards WHERE experiment = ?", (stored.id,)
+    ).fetchone()
+    if of_users != in_chains:
+        found.add(Difference("calls of assigned users", of_users, in_chains))
     users = sum(epoch.assigned for epoch in bandit.epochs)
     return Verdict(
         key, stored.experiment, stored.saved.state, len(bandit.epochs), bandit.closed_epochs, users, rewards, found
@@ -153,7 +157,7 @@ def _check_origins(stored: Stored, found: Differences) -> None:
 
 
 def _check_strangers(db: sqlite3.Connection, stored: Stored, found: Differences) -> None:
-    """Look for rows of cells and users that there are not."""
+    """Look for rows of cells that there are not."""
     last = (stored.id, len(stored.saved.epochs), stored.experiment.n_arms - 1)
     for table in _OF_CELLS:
         rows = db.execute(
@@ -163,15 +167,6 @@ def _check_strangers(db: sqlite3.Connection, stored: Stored, found: Differences)
         )
         for epoch, arm, n in rows:
             found.add(Difference(f"{table} of an epoch or variant that there is not", n, 0, epoch, arm))
-    for table in _OF_USERS:
-        counted = " AND epoch IS NOT NULL" if table == "rewards" else ""
-        (n,) = db.execute(
-            f"SELECT count(*) FROM {table} t WHERE experiment = ?{counted} AND NOT EXISTS"  # noqa: S608 - our own names
-            " (SELECT 1 FROM assignments a WHERE a.experiment = t.experiment AND a.user_id = t.user_id)",
-            last[:1],
-        ).fetchone()
-        if n:
-            found.add(Difference(f"{table} of users without an assignment", n, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +195,12 @@ def _sealed(db: sqlite3.Connection, number: int, found: Differences) -> dict[tup
 def _check_cell(
     db: sqlite3.Connection, rules: Rules, epoch: Epoch, arm: int, cell: SavedCell, sealed: _Sealed | None,
     found: Differences,
-) -> None:  # fmt: skip
-    """Compare one cell of the ledger with its users; where rows are gone, with the sums that they left."""
+) -> int:  # fmt: skip
+    """Compare one cell of the ledger with its users; where rows are gone, with the sums that they left.
+
+    Returns:
+        How many calls its users have.
+    """
     later = sealed is None or not sealed.whole
     recount = Recount(rules, epoch, arm, found, first=sealed is None, later=later)
     while recount.read_page(db):
@@ -215,6 +214,7 @@ def _check_cell(
             if stored != base:
                 place = (epoch.allocation.epoch, arm, slot)
                 found.add(Difference(f"window {window}, sealed", stored, base, *place))
+    return recount.calls
 
 
 def sums_to_seal(cell: SavedCell, *, first: bool, later: bool) -> dict[tuple[int, int], list[float]]:

@@ -26,6 +26,7 @@ import uvicorn
 from bandit import parse_json
 from server.app import create_app
 from server.logs import LogFormat, configure
+from server.protocol import OneWrite
 from server.retention import Retention
 from server.store import Store
 from server.writer import Writer
@@ -76,8 +77,8 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
     experiments = [parse_json(text) for text in service.experiments]
     served = create_app(service.path, loopback=service.loopback, experiments=experiments, say=say, writer=writer)
     config = uvicorn.Config(
-        served, log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
-        timeout_graceful_shutdown=10, lifespan="on", server_header=False,
+        served, http=OneWrite, log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=10, lifespan="on", server_header=False, proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
     # uvicorn raises the signal that ended it once more; for us that is a normal end.

@@ -15,10 +15,10 @@ PATIENCE = 10
 """Seconds after which a request counts as broken; where the machine is busy with other things, two are soon gone."""
 
 _COMMON = f"""
-local known, at
+local seed, known, at
 function init(args)
-  math.randomseed(tonumber(args[1]))
-  known, at = tonumber(args[2]), 0
+  seed, known, at = tonumber(args[1]), tonumber(args[2]), 0
+  math.randomseed(seed)
 end
 local function id() return string.format("%08x%08x", math.random(0, 4294967295), math.random(0, 4294967295)) end
 local function user(i) return string.format("%08x", i * {STRIDE} % 4294967296) end
@@ -27,6 +27,11 @@ local function post(path, body)
     .. #body .. "\\r\\n\\r\\n" .. body
 end
 local function choose(user) return post("/choose", '{{"experiment":"{KEY}","user_id":"' .. user .. '"}}') end
+local function reward(request)
+  return post("/reward", string.format(
+    '{{"experiment":"{KEY}","user_id":"%s","request_id":"%s","metrics":{{"resolved":%d,"latency_ms":%d}}}}',
+    user(math.random(0, known - 1)), request, math.random(0, 1), math.random(200, 1400)))
+end
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -46,12 +51,15 @@ end
     "new": """
 function request() return choose(id()) end
 """,
-    "reward": f"""
+    "reward": """
 function request()
-  return post("/reward", string.format(
-    '{{"experiment":"{KEY}","user_id":"%s","request_id":"%s","metrics":{{"resolved":%d,"latency_ms":%d}}}}',
-    user(math.random(0, known - 1)), id(), math.random(0, 1), math.random(200, 1400)))
+  at = at + 1
+  local later = math.floor(at / 4096)
+  return reward(string.format("0199%04x-%04x-7%03x-8000-%08x", seed, later, at % 4096, math.random(0, 4294967295)))
 end
+""",
+    "random_reward": """
+function request() return reward(id()) end
 """,
 }
 
@@ -94,7 +102,8 @@ def load(
 
     Args:
         folder: Where the scripts are.
-        kind: Known users in turn, new users, or rewards of random known users.
+        kind: Known users in turn, new users, or rewards of random known users, whose request ids come in the order of
+            time, as `/choose` makes them, or at random.
         url: The server.
         core: On which `wrk` runs.
         connections: How many are open; each sends its next request when the answer to the one before is there.

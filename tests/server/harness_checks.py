@@ -24,6 +24,7 @@ from tests.server.harness_journal import (
     Sent,
 )
 from tests.server.harness_ledger import check_ledger
+from tests.server.unpacked import unpack
 
 SEEN_AFTER = 2.0
 """Seconds after which nobody keeps a suspended arm: its commit has to come, and other processes have to look."""
@@ -47,11 +48,12 @@ def check_store(path: Path, clients: Sequence[Client]) -> Counter[str]:
             if not file.name.endswith("-shm"):  # an index of the log, which a crash loses
                 shutil.copy(file, copy.with_name(file.name))
         with closing(sqlite3.connect(copy)) as db:
+            unpack(db)
             return check(db, clients)
 
 
 def check(db: sqlite3.Connection, clients: Sequence[Client]) -> Counter[str]:
-    """Do what `check_store` does on an open store."""
+    """Do what `check_store` does on an open store whose values are unpacked."""
     if db.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
         raise Difference("the file is damaged")
     counts: Counter[str] = Counter()

@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from server.app import create_app
 from server.schema import TERMS
 from server.store import Store
 from server.writer import Writer
+from tests.server.unpacked import opened
 
 JSON = {"Content-Type": "application/json"}
 
@@ -198,7 +198,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 def rows(path: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
     """What a store holds."""
-    with closing(sqlite3.connect(path)) as db:
+    with opened(path, sql) as db:
         return db.execute(sql, values).fetchall()
 
 

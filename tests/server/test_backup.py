@@ -48,7 +48,7 @@ def test_a_copy_under_load_has_every_reward_that_was_acknowledged_before(path: P
                 copy = tmp_path / f"copy{turn}.db"
                 stored = {request for (request,) in rows(copy, "SELECT DISTINCT request_id FROM rewards")}
                 assert before <= stored
-                assert copied.rewards == rows(copy, "SELECT count(*) FROM rewards")[0][0]
+                assert copied.rewards == rows(copy, "SELECT count(*) FROM main.rewards")[0][0]
                 assert (copied.experiments, copied.size) == (1, copy.stat().st_size)
                 assert verify(copy).differences == 0
         finally:
@@ -137,7 +137,7 @@ def test_a_copy_that_is_damaged_is_not_kept(store: Path, tmp_path: Path, monkeyp
     def spoilt(part: Path) -> object:
         with closing(sqlite3.connect(part)) as db, db:  # an index of other columns than those that it was made of
             db.execute("PRAGMA writable_schema = ON")
-            db.execute("UPDATE sqlite_master SET sql = replace(sql, 'user_id)', 'at)') WHERE name = 'rewards_by_user'")
+            db.execute("UPDATE sqlite_master SET sql = replace(sql, 'part)', 'at)') WHERE name = 'rewards_by_request'")
         return checked(part)
 
     monkeypatch.setattr(server.backup, "_checked", spoilt)
@@ -154,4 +154,4 @@ def test_a_store_of_an_older_version_can_be_copied(tmp_path: Path) -> None:
 
     backup(old, tmp_path / "copy.db")
 
-    assert rows(tmp_path / "copy.db", "SELECT * FROM rewards") == rows(old, "SELECT * FROM rewards")
+    assert rows(tmp_path / "copy.db", "SELECT * FROM main.rewards") == rows(old, "SELECT * FROM main.rewards")

@@ -465,7 +465,8 @@ def test_who_comes_back_in_a_later_window_is_counted_for_guardrails_alone(servic
     service.reward("x", user, "r3", metrics={"latency_ms": 100})
     service.reward("x", user, "r4", metrics={"latency_ms": 1_700})
 
-    kept = rows(service.path, "SELECT request_id, metric, epoch, arm, reason FROM rewards WHERE reason IS NOT NULL")
+    kept = rows(service.path, "SELECT request_id, metric, epoch, arm, reason FROM rewards WHERE reason IS NOT NULL"
+                " ORDER BY request_id, metric")  # fmt: skip
     assert kept == [
         ("r2", "latency_ms", 1, 1, RETURNED), ("r2", "resolved", None, None, "late"),
         ("r3", "latency_ms", 1, 1, RETURNED), ("r4", "latency_ms", 1, 1, RETURNED),

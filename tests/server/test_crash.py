@@ -12,6 +12,7 @@ from tests.crash import Outcome, crash
 from tests.server.harness import Difference
 from tests.server.harness_checks import check
 from tests.server.harness_journal import CONTROL, COUNTS
+from tests.server.unpacked import unpack
 
 KILLS = 3
 
@@ -34,7 +35,7 @@ SPOILT = {
         "outside epoch",
     ),
     "a user came uninvited": (
-        """INSERT INTO assignments SELECT experiment, 'nobody', epoch, arm, at, NULL
+        """INSERT INTO assignments (experiment, user_id, epoch, arm, at) SELECT experiment, 'nobody', epoch, arm, at
         FROM assignments WHERE user_id = :user""",
         "nobody asked for",
     ),
@@ -92,6 +93,7 @@ def db(outcome: Outcome) -> Iterator[sqlite3.Connection]:
     """A copy of the store after the crashes, to be spoilt."""
     with closing(sqlite3.connect(outcome.path)) as store, closing(sqlite3.connect(":memory:")) as copy:
         store.backup(copy)
+        unpack(copy)
         yield copy
 
 

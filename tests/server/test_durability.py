@@ -18,6 +18,7 @@ from tests.server.harness_clients import Client
 from tests.server.harness_crowd import Crowd
 from tests.server.harness_ledger import check_ledger
 from tests.server.running import Command, command, declaration, rows
+from tests.server.unpacked import unpack
 
 
 @contextmanager
@@ -25,6 +26,7 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
     """A store that is being served, as of one moment."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("BEGIN")
+        unpack(db)
         yield db
 
 

@@ -82,7 +82,7 @@ def test_who_has_the_variant_gets_the_new_config_at_the_next_choose_of_another_c
 
 
 def test_new_users_count_for_the_new_generation_alone(service: Service) -> None:
-    service.create(rewards={"window": "request"}, guardrails=[])
+    service.create(rewards={"window": "request"}, guardrails=[], salt="s")
     old = [user for user in (f"old{i}" for i in range(12)) if service.choose("x", user)["variant"] == "B"]
     for i in range(12):
         service.reward("x", f"old{i}", f"old{i}", metrics={"resolved": 0})

@@ -23,6 +23,7 @@ from tests.server.harness_ledger import check_ledger
 from tests.server.running import Clock, Service, declaration, in_process, rows
 from tests.server.test_backup import tear
 from tests.server.test_command import run as run_process
+from tests.server.unpacked import spoil, unpack
 
 GUARDRAILS = [
     *declaration()["guardrails"],
@@ -89,9 +90,7 @@ def damaged(sound: Path, tmp_path: Path) -> Callable[..., list[Difference]]:
     shutil.copy(sound, path)
 
     def damage(*statements: str) -> list[Difference]:
-        with closing(sqlite3.connect(path)) as db, db:
-            for statement in statements:
-                assert db.execute(statement).rowcount == 1, "the damage was not done"
+        spoil(path, *statements)
         return [difference for verdict in verify(path).verdicts for difference in verdict.found.first]
 
     return damage
@@ -105,6 +104,7 @@ def test_a_sound_store_has_no_differences(sound: Path) -> None:
     assert rows(sound, "SELECT count(*) FROM waiting_sums")[0][0] > 0
     assert rows(sound, "SELECT sum(moved) FROM cells")[0][0] > 0
     with closing(sqlite3.connect(sound)) as db:
+        unpack(db)
         check_ledger(db, "x")  # a rebuild that shares nothing with this one agrees
 
     found = verify(sound)
@@ -114,7 +114,7 @@ def test_a_sound_store_has_no_differences(sound: Path) -> None:
     assert (x.key, x.state, x.users) == ("x", "running", 90)
     assert (other.key, other.users) == ("other", 30)
     assert 3 < x.closed < x.epochs
-    assert x.rewards + other.rewards == sum(kinds.values())
+    assert rows(sound, "SELECT count(*) FROM main.rewards") == [(x.rewards + other.rewards,)]
 
 
 # In these `x` is experiment 1; A, B, C are arms 0, 1, 2; measures are resolved 0, latency 1, cost 2, harmful 3.
@@ -122,6 +122,8 @@ CELL = "experiment = 1 AND epoch = 1 AND arm = 0"
 OPEN = "experiment = 1 AND epoch = (SELECT max(epoch) FROM epochs WHERE experiment = 1) AND arm = 0"
 USER = f"experiment = 1 AND user_id = (SELECT min(user_id) FROM assignments WHERE {CELL})"
 ONE = f"{USER} AND request_id LIKE 'first-%' AND metric = 'cost_usd' AND revision = 0"
+A_LATER_CALL = f"n = (SELECT max(n) FROM main.rewards WHERE previous > 0 AND {USER})"
+OTHERS = "experiment = 2"
 CORRECTED = (
     "experiment = 1 AND metric = 'cost_usd'"
     " AND request_id = (SELECT min(request_id) FROM rewards WHERE revision = 1 AND reason IS NULL)"
@@ -148,10 +150,21 @@ A_SUM = f"SELECT experiment, epoch, arm, measure, 1, {', '.join(TERMS)} FROM sum
         (f"DELETE FROM rewards WHERE {ONE}", [("outcome of ", 1, 0, 2)]),
         (f"UPDATE rewards SET value = value + 0.1 WHERE {ONE}", [("outcome of ", 1, 0, 2)]),
         (f"UPDATE rewards SET reason = 'late' WHERE {ONE}", [("outcome of ", 1, 0, 2)]),
-        (f"UPDATE rewards SET epoch = 2 WHERE {ONE}", [("credit of cost_usd", 1, 0, None)]),
+        (f"UPDATE rewards SET metric = 'of old' WHERE {ONE}", [("credit of of old", 1, 0, None)]),
         (f"INSERT INTO rewards {TWICE}", [("outcome of ", 1, 0, 2)]),
         (f"DELETE FROM rewards WHERE {CORRECTED} AND revision = 0", [("revisions of cost_usd", ..., ..., None)]),
         (f"DELETE FROM rewards WHERE {CORRECTED} AND revision = 1", [("outcome of ", ..., ..., 2)]),
+        # The chain of a user's calls: cut short, to nowhere, to somebody else's, in a circle.
+        (f"UPDATE main.rewards SET previous = 0 WHERE {A_LATER_CALL}",
+         [("calls of assigned users", None, None, None), ("outcome of ", 1, 0, ...)]),
+        (f"UPDATE assignments SET last_reward = 0 WHERE {USER}",
+         [("calls of assigned users", None, None, None), ("outcome of ", 1, 0, ...)]),
+        (f"DELETE FROM main.rewards WHERE {A_LATER_CALL}", [("call of ", 1, 0, None), ("outcome of ", 1, 0, ...)]),
+        (f"UPDATE main.rewards SET previous = 1000000 WHERE {A_LATER_CALL}", [("call of ", 1, 0, None)]),
+        (f"UPDATE main.rewards SET previous = (SELECT min(n) FROM main.rewards WHERE {OTHERS}) WHERE {A_LATER_CALL}",
+         [("call of ", 1, 0, None)]),
+        (f"UPDATE main.rewards SET previous = (SELECT last_reward FROM assignments WHERE {USER}) WHERE {A_LATER_CALL}",
+         [("calls of assigned users", None, None, None), ("outcome of ", 1, 0, ...)]),
         # Outcomes.
         (
             f"UPDATE outcomes SET total = total + 0.001, first = first + 0.001 WHERE {USER} AND measure = 2",
@@ -164,7 +177,7 @@ A_SUM = f"SELECT experiment, epoch, arm, measure, 1, {', '.join(TERMS)} FROM sum
         (f"UPDATE cells SET moved = moved + 1 WHERE {CELL}", [("users moved", 1, 0, None)]),
         (
             f"UPDATE assignments SET epoch = 2 WHERE {USER}",
-            [("users assigned", 1, 0, None), ("users assigned", 2, 0, None), ("credit of ", 2, 0, None)],
+            [("users assigned", 1, 0, None), ("users assigned", 2, 0, None), ("sum n", 2, 0, 0)],
         ),
         (
             f"UPDATE assignments SET arm = 1 WHERE {USER}",
@@ -175,8 +188,7 @@ A_SUM = f"SELECT experiment, epoch, arm, measure, 1, {', '.join(TERMS)} FROM sum
         (
             f"DELETE FROM assignments WHERE {USER}",
             [
-                ("users assigned", 1, 0, None), ("rewards of users without an assignment", None, None, None),
-                ("outcomes of users without an assignment", None, None, None),
+                ("users assigned", 1, 0, None), ("sum n", 1, 0, 0), ("calls of assigned users", None, None, None),
             ],
         ),
         (f"UPDATE assignments SET epoch = 999 WHERE {USER}", [("assignments of an epoch", 999, 0, None)]),
@@ -362,8 +374,7 @@ def test_values_that_were_corrected_by_much_are_no_difference(tmp_path: Path) ->
 
     stored = dict(rows(path, "SELECT arm, z3 FROM sums"))
     assert all(abs(z3 - exact[arm]) > 1e-6 * exact[arm] for arm, z3 in stored.items())
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE sums SET z = z + 0.01")
+    spoil(path, "UPDATE sums SET z = z + 0.01")
     assert verify(path).verdicts[0].found.total == 2
 
 
@@ -383,8 +394,7 @@ def test_it_reads_beside_a_server_that_goes_on(path: Path) -> None:
 def test_only_the_first_differences_are_kept_but_all_are_counted(sound: Path, tmp_path: Path) -> None:
     path = tmp_path / "many.db"
     shutil.copy(sound, path)
-    with closing(sqlite3.connect(path)) as db, db:
-        db.execute("UPDATE outcomes SET first = first + 1")
+    spoil(path, "UPDATE outcomes SET first = first + 1")
 
     verdict = verify(path).verdicts[0]
 
