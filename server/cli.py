@@ -20,7 +20,7 @@ from server.backup import backup
 from server.demo import Demo
 from server.guard import is_loopback
 from server.logs import LogFormat, configure
-from server.schema import prepare
+from server.schema import Synchronous, prepare
 from server.verify import verify
 from server.verify_text import conclusion, tables
 from server.workers import Service, serve_many
@@ -60,6 +60,10 @@ def serve(
         str | None,
         typer.Option(metavar="90d", help="Drop the raw rows of users whose epoch closed longer ago; sums stay."),
     ] = None,
+    synchronous: Annotated[
+        Synchronous,
+        typer.Option(help="full: what is answered is on the disk; normal: a power cut may take the latest."),
+    ] = "full",
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -86,7 +90,7 @@ def serve(
 
     def run(store: Path, served: Sequence[Experiment]) -> None:
         texts = tuple(each.to_json() for each in served)
-        _run(workers, Service(store, texts, loopback, kept, log_format), listener, host)
+        _run(workers, Service(store, texts, loopback, kept, log_format, synchronous), listener, host)
 
     if not demo:
         run(path, experiments)

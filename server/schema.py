@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 from pathlib import Path
+from typing import Literal
 
 from sqlite_utils import Database, Migrations
 
@@ -354,15 +355,21 @@ def _run(db: Database, script: str) -> None:
             db.conn.execute(statement)
 
 
-def connect(path: Path, busy_seconds: float) -> sqlite3.Connection:
+Synchronous = Literal["full", "normal"]
+"""When a commit is safe. full: before it is answered. normal: with the next checkpoint; the file stays whole, and
+nothing is lost if the process ends, but a power cut or a crash of the system may take what was answered since."""
+
+
+def connect(path: Path, busy_seconds: float, synchronous: Synchronous) -> sqlite3.Connection:
     """Return a connection for writing, to be used by one thread at a time; transactions are written out.
 
     Args:
         path: The file.
         busy_seconds: How long one statement waits for another process's lock.
+        synchronous: When a commit is safe.
     """
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute("PRAGMA wal_autocheckpoint = 250")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     db.execute(f"PRAGMA journal_size_limit = {64 * 1024 * 1024}")

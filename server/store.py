@@ -24,7 +24,7 @@ from bandit.saved import SavedCell, SavedEpoch, SavedState
 from server import constraints
 from server.columns import outcomes_from, sums_from, values_from
 from server.constraints import RAMP, Constraints, ramp_of, ramp_row
-from server.schema import TERMS, connect, prepare
+from server.schema import TERMS, Synchronous, connect, prepare
 
 BUSY_SECONDS = 0.1
 """How long one attempt to begin a transaction waits: shorter than the time limit of `choose`."""
@@ -183,12 +183,14 @@ class Store:
 
     Args:
         path: The file; made, or brought up to date, if need be.
+        synchronous: When a commit is safe.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, synchronous: Synchronous = "full") -> None:
         prepare(path)
         self.path = path
-        self.db = connect(path, BUSY_SECONDS)
+        self.synchronous = synchronous
+        self.db = connect(path, BUSY_SECONDS, synchronous)
         self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()  # the log is there from the first reading on
         self._files = path, path.with_name(path.name + "-wal")
         self._place = self._identity()

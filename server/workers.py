@@ -28,6 +28,7 @@ from server.app import create_app
 from server.logs import LogFormat, configure
 from server.protocol import OneWrite
 from server.retention import Retention
+from server.schema import Synchronous
 from server.store import Store
 from server.writer import Writer
 
@@ -50,6 +51,7 @@ class Service:
         loopback: Whether the socket is on loopback.
         retain: Seconds after which raw rows of closed epochs are dropped; None: never.
         log_format: How each process writes its log.
+        synchronous: When a commit is safe.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class Service:
     loopback: bool
     retain: float | None
     log_format: LogFormat
+    synchronous: Synchronous
 
 
 def serve(service: Service, listener: socket.socket, say: Callable[[str], object]) -> None:
@@ -71,7 +74,7 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
         StoreProblem: The file cannot be a store.
     """
     configure(service.log_format)
-    writer = Writer(Store(service.path))
+    writer = Writer(Store(service.path, service.synchronous))
     if service.retain is not None:
         writer.each_look = Retention(writer.store, service.retain).step
     experiments = [parse_json(text) for text in service.experiments]

@@ -74,10 +74,11 @@ class _Rebuilt:
         ):
             self._cells[user], since[user] = (epoch, arm), at
         firsts: dict[tuple[str, int], float] = {}
-        # Of each value the valid revision. The first call of a measure is told by its bit, not by its time.
+        # Of each value the valid revision, in the order in which calls were taken. The first call of a measure is told
+        # by its bit.
         for user, metric, value, at, reason, bits, _ in db.execute(
             "SELECT user_id, metric, value, at, reason, firsts, max(revision) FROM rewards WHERE experiment = ?"
-            " AND (reason IS NULL OR reason = ?) GROUP BY request_id, metric ORDER BY at",
+            " AND (reason IS NULL OR reason = ?) GROUP BY request_id, metric ORDER BY at, rowid",
             (number, RETURNED),
         ):
             for slot, call in self._calls(metric, value):

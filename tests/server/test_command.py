@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def run(*arguments: str | Path) -> tuple[int, str]:
         (["--db", ":memory:"], "file"),
         (["--db", "/nowhere/at/all/b.db"], "cannot use"),
         (["--workers", "0"], "workers"),
+        (["--synchronous", "off"], "'full'"),
         (["--demo", "--db", "b.db"], "leave out --db"),
         (["--experiment", "nowhere.toml"], "cannot read nowhere.toml"),
         (["--port", "70000"], "port"),
@@ -149,3 +151,12 @@ def test_the_demo_shows_life_within_seconds() -> None:
         assert server.stop() == 0
         assert "/docs" in server.output
         assert not folder.exists()
+
+
+def test_a_commit_may_be_safe_later(tmp_path: Path) -> None:
+    with command("--db", tmp_path / "b.db", "--synchronous", "normal", "--log-format", "json") as server:
+        server.create("x")
+        assert server.choose("x", "u")["reason"] == "new"
+        server.stop(signal.SIGKILL)
+    with command("--db", tmp_path / "b.db") as server:
+        assert server.choose("x", "u")["reason"] == "sticky"  # only the system as a whole can lose it

@@ -137,7 +137,7 @@ def test_the_command_writes_json_lines_without_anything_of_a_users(tmp_path: Pat
 
     lines = documents(server.output)
     assert [line["message"] for line in lines] == [
-        f"the server has started, with 0 experiments in {tmp_path / 'b.db'}",
+        f"the server has started, with 0 experiments in {tmp_path / 'b.db'}, synchronous full",
         f"experiment 'x': variant 'B' was suspended: {LIMIT}",
         "Invalid HTTP request received.",
         "the server has stopped",

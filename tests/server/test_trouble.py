@@ -17,7 +17,7 @@ from bandit import Assignment, Bandit
 from bandit.measures import Measure
 from server.errors import StoreProblem, StoreUnavailable
 from server.operations import Choose
-from server.schema import TERMS, migrations, prepare
+from server.schema import TERMS, Synchronous, migrations, prepare
 from server.store import Store
 from server.writer import QUEUE, Writer
 from tests.server.running import Service, check_ledger, everything, in_process, is_problem, rows, wait_until
@@ -194,6 +194,12 @@ def test_a_choice_that_changes_nothing_writes_nothing(path: Path) -> None:
         assert service.choose("x", "u")["reason"] == "sticky"  # read under lock: this process did not know them
 
         assert (log.stat().st_size if log.exists() else 0) == size
+
+
+@pytest.mark.parametrize(("setting", "number"), [("full", 2), ("normal", 1)])
+def test_a_commit_is_as_safe_as_it_is_set(path: Path, setting: Synchronous, number: int) -> None:
+    with closing(Store(path, setting)) as store:
+        assert store.db.execute("PRAGMA synchronous").fetchone() == (number,)
 
 
 def test_the_store_is_durable_and_its_log_is_bounded(path: Path) -> None:
