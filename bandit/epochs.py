@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -110,11 +111,13 @@ def ledger_of(
     empty = Ledger.empty(measures, len(epochs), n_arms)
     if not epochs:
         return Ledger(empty.assigned, empty.moved, empty.sums, tuple(origins))
+    cells, shape = [cell for epoch in epochs for cell in epoch.cells], (len(epochs), n_arms)
     return Ledger(
-        np.array([[cell.assigned for cell in epoch.cells] for epoch in epochs], dtype=np.int64),
-        np.array([[cell.moved for cell in epoch.cells] for epoch in epochs], dtype=np.int64),
+        np.fromiter([cell.assigned for cell in cells], np.int64).reshape(shape),
+        np.fromiter([cell.moved for cell in cells], np.int64).reshape(shape),
         tuple(
-            np.array([[cell.sums[m] for cell in epoch.cells] for epoch in epochs], dtype=np.float64)
+            # From one flat list: numpy takes twice as long to find out the shape of nested ones.
+            np.fromiter(chain.from_iterable([cell.sums[m] for cell in cells]), np.float64).reshape(*shape, -1)
             for m in range(len(measures))
         ),
         tuple(origins),

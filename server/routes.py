@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -11,9 +11,10 @@ from urllib.parse import quote
 
 import msgspec
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi import Path as PathPart
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 
 from bandit import Experiment, InvalidExperiment, InvalidInput, Problem, markdown, parse_json
 from bandit.experiment import notes
@@ -97,13 +98,15 @@ def salted(experiment: Experiment) -> Experiment:
 
 def routes(service: Service) -> APIRouter:
     """Return all routes over a service."""
-    router = APIRouter(responses=RESPONSES, redirect_slashes=False)
+    whole = APIRouter(responses=RESPONSES, redirect_slashes=False)
+    router = APIRouter(redirect_slashes=False, dependencies=[Depends(known_parameters)])
     _add_experiments(router, service)
     _add_moves(router, service)
     _add_constraints(router, service)
     _add_reports(router, service)
-    _add_health(router, service)
-    return router
+    whole.include_router(router)
+    _add_health(whole, service)  # what a probe adds to its path is no reason to take a server out of service
+    return whole
 
 
 def _add_experiments(router: APIRouter, service: Service) -> None:
@@ -117,7 +120,6 @@ def _add_experiments(router: APIRouter, service: Service) -> None:
     )  # fmt: skip
     async def create(request: Request, dry_run: bool = False) -> Response:
         """Store a new experiment as a draft; with `dry_run` only say whether it is right, and store nothing."""
-        _only(request.query_params, "dry_run")
         body = await read_body(request.scope, request.receive, LARGEST_BODY)
         experiment = await run_sync(parsed, body)
         if dry_run:
@@ -153,7 +155,6 @@ def _add_experiments(router: APIRouter, service: Service) -> None:
 
 async def _body(request: Request, decoder: msgspec.json.Decoder[_S], default: _S | None = None) -> _S:
     """Return the body of a request that has no query parameters; the default if there is none."""
-    _only(request.query_params)
     body = await read_body(request.scope, request.receive, LARGEST_BODY)
     return default if default is not None and not body else decode(body, decoder)
 
@@ -221,7 +222,6 @@ def _add_constraints(router: APIRouter, service: Service) -> None:
         summary="What changed?",
     )  # fmt: skip
     async def events(
-        request: Request,
         key: Key,
         after: Annotated[int, Query(ge=0, le=2**53, description="number of the last event that is known")] = 0,
         limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = MOST_EVENTS,
@@ -231,7 +231,6 @@ def _add_constraints(router: APIRouter, service: Service) -> None:
         Numbers stay, and new events come at the end: with `after` set to the `next` of the answer before, nothing is
         left out and nothing comes twice, while there is more and later when there is something new.
         """
-        _only(request.query_params, "after", "limit")
         return JSONResponse(await service.read(reading.happened, key, after, limit))
 
 
@@ -247,7 +246,6 @@ def _add_versions(router: APIRouter, service: Service) -> None:
         on (`moved`), and what they do counts for nobody. The same config again changes nothing. Control's config
         cannot change: all others are compared with it.
         """
-        _only(request.query_params)
         body = await read_body(request.scope, request.receive, LARGEST_BODY)
         how = await run_sync(versioned, body)
         return JSONResponse(await service.change(Reconfigure(key, how.key, how.config, how.reason)))
@@ -298,9 +296,8 @@ def _add_forced(router: APIRouter, service: Service) -> None:
         return answer(key, user_id, how.variant)
 
     @router.delete("/experiments/{key}/forced/{user_id:path}", responses=answers, summary="Take that back")
-    async def release(request: Request, key: Key, user_id: UserId) -> Response:
+    async def release(key: Key, user_id: UserId) -> Response:
         """The ordinary rules hold for the user again. Repeated calls change nothing."""
-        _only(request.query_params)
         await service.change(Force(key, user_id, None))
         return answer(key, user_id, None)
 
@@ -310,9 +307,8 @@ def _add_reports(router: APIRouter, service: Service) -> None:
     described[200]["content"]["text/markdown"] = {"schema": {"type": "string"}}
 
     @router.get("/experiments/{key}/report", responses={**problems(404), **described}, summary="Report")
-    async def report(request: Request, key: Key, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
+    async def report(key: Key, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
         """What the experiment says now, as JSON or as Markdown for people."""
-        _only(request.query_params, "format")
         if format == "md":
             text = await service.read(lambda path: markdown(reading.report(path, key)))
             return PlainTextResponse(text, media_type="text/markdown", headers={"X-Content-Type-Options": "nosniff"})
@@ -375,10 +371,18 @@ def versioned(body: bytes) -> VersionRequest:
     return how
 
 
-def _only(given: Mapping[str, Any], *known: str) -> None:
-    """Refuse query parameters that are not known: a `dry-run` mistyped would store something."""
+def known_parameters(request: Request) -> None:
+    """Refuse query parameters that a route does not have: a `dry-run` mistyped would store something.
+
+    Raises:
+        InvalidInput: With the name of each.
+    """
+    route: APIRoute = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
     faults = [
-        Problem(name[:80], f"unknown parameter; {unknown_name(name, known)}") for name in given if name not in known
+        Problem(name[:80], f"unknown parameter; {unknown_name(name, known)}")
+        for name in request.query_params
+        if name not in known
     ]
     if faults:
         raise InvalidInput(faults)

@@ -19,13 +19,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from server.views import GENERATION
 from tests.server.harness import REQUESTS, WINDOWS, Lost, Served, Wire, declared
 from tests.server.harness_clients import Client
 from tests.server.harness_crowd import Crowd
 
-USER_BYTES = 60e6 / (2 * GENERATION)
-"""What a server keeps of a user: 60 MB for an experiment's two generations."""
+USER_BYTES = 142
+"""What a server keeps of a user, until two generations of them are full: see `tests/benchmarks/memory.py`."""
 
 DOUBLED = 2.0
 """A dictionary doubles at once, so memory grows in steps: by up to about twice what the new users need."""

@@ -358,6 +358,20 @@ def test_a_query_parameter_that_is_not_known_is_refused(steady: Service, route: 
     assert everything(steady.path) == before
 
 
+@pytest.mark.parametrize(
+    "route",
+    ["/", "/experiments", "/experiments/x", "/experiments/x/users/u", "/experiments/x/events?after=0",
+     "/experiments/x/report?format=md"],
+)  # fmt: skip
+def test_so_it_is_where_nothing_is_changed(steady: Service, route: str) -> None:
+    assert steady.http.get(route).status_code == 200
+
+    document = is_problem(steady.http.get(f"{route}{'&' if '?' in route else '?'}formt=md"), 422)
+
+    assert "formt" in document["detail"]
+    assert steady.http.get("/healthz?at=1").status_code == steady.http.get("/readyz?at=1").status_code == 200
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_half_a_surrogate_pair_is_no_text(steady: Service, route: str) -> None:
     before = everything(steady.path)
