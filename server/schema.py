@@ -19,7 +19,7 @@ TERMS = ("n", "z", "z2", "z3", *(f"up_{i}" for i in range(1, 8)), *(f"down_{i}" 
 PATIENCE = 15.0
 """Seconds that a start waits for other processes that open the same file."""
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 8 * 1024
 """Memory of the writer's connection for pages of the file, at most, in KiB; SQLite's own default is 2,000."""
 
 migrations = Migrations("adaptive-bandit")
