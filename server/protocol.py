@@ -16,7 +16,12 @@ class OneWrite(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Speak to a client."""
-        super().connection_made(Joining(transport, self.loop))
+        self._joining = Joining(transport, self.loop)
+        super().connection_made(self._joining)
+
+    def eof_received(self) -> None:
+        """Send what was written: the connection is closed after a client has said that it sends no more."""
+        self._joining.send()
 
 
 class Joining(asyncio.Transport):
@@ -39,17 +44,18 @@ class Joining(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send data at the end of this turn, after what was written before."""
         if not self._held:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.send)
         self._held.append(data)
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Send what was written so far."""
         held, self._held = self._held, []
         if held:
             self._transport.write(b"".join(held))
 
     def close(self) -> None:
         """Send what was written, then close."""
-        self._send()
+        self.send()
         self._transport.close()
 
     def abort(self) -> None:

@@ -52,6 +52,10 @@ SELECT c.experiment, c.epoch, c.arm, s.whole
  WHERE coalesce(e.closed_at, CASE WHEN x.truncated THEN x.stopped_at END) <= :old
    AND (s.swept_at IS NULL OR s.swept_at <= :again)
 """
+_EARLIER = (
+    "SELECT n, metrics FROM rewards INDEXED BY rewards_of_nobody"
+    " WHERE experiment = ? AND user_id = ? AND previous IS NULL AND at <= ?"
+)
 _BASE = (
     "INSERT INTO base_sums (experiment, epoch, arm, measure, visit_window, "  # noqa: S608 - our own names
     f"{', '.join(TERMS)}) VALUES (?, ?, ?, ?, ?{', ?' * len(TERMS)})"
@@ -190,6 +194,7 @@ class Retention:
                     )
                     chain = [_Call(*call) for _, *call in db.execute(CALLS, next_one)] if last else []
                     n = _drop(db, chain, kept, old, room)
+                    _drop_earlier(db, cell.experiment, user, kept, old)
                     if n < room:
                         after = user
                     room -= n + 1
@@ -221,7 +226,7 @@ def _drop(db: sqlite3.Connection, chain: Sequence[_Call], kept: frozenset[str], 
             aged[call.request].append(call)
     less: dict[int, _Call] = {}
     for calls in aged.values():
-        fewer = [call._replace(metrics=_only(kept, call)) for call in calls]
+        fewer = [call._replace(metrics=_only(kept, call.user_id, call.metrics)) for call in calls]
         if fewer != calls:
             less |= {call.n: call for call in fewer}
             if len(less) >= most:
@@ -243,10 +248,20 @@ def _drop(db: sqlite3.Connection, chain: Sequence[_Call], kept: frozenset[str], 
     return len(less)
 
 
-def _only(kept: frozenset[str], call: _Call) -> str | None:
+def _drop_earlier(db: sqlite3.Connection, experiment: int, user_id: str, kept: frozenset[str], old: float) -> None:
+    """Drop the same of what was sent of a user before they had a variant."""
+    for n, metrics in db.execute(_EARLIER, (experiment, user_id, old)).fetchall():
+        left = _only(kept, user_id, metrics)
+        if left is None:
+            db.execute("DELETE FROM rewards WHERE n = ?", (n,))
+        elif left != metrics:
+            db.execute("UPDATE rewards SET metrics = ? WHERE n = ?", (left, n))
+
+
+def _only(kept: frozenset[str], user_id: str, metrics: str | None) -> str | None:
     """Return what is left of a call's values, None if nothing is."""
-    if not kept or call.metrics is None:
+    if not kept or metrics is None:
         return None
-    values = values_from(call.user_id, call.metrics)
+    values = values_from(user_id, metrics)
     left = {metric: value for metric, value in values.items() if metric in kept}
-    return call.metrics if len(left) == len(values) else values_text(left) if left else None
+    return metrics if len(left) == len(values) else values_text(left) if left else None

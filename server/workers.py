@@ -80,7 +80,7 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
     experiments = [parse_json(text) for text in service.experiments]
     served = create_app(service.path, loopback=service.loopback, experiments=experiments, say=say, writer=writer)
     config = uvicorn.Config(
-        served, http=OneWrite, log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
+        served, http=OneWrite, ws="none", log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
         timeout_graceful_shutdown=10, lifespan="on", server_header=False, proxy_headers=False,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -109,6 +109,26 @@ def test_rows_of_epochs_that_closed_long_ago_go_and_reports_stay(path: Path) -> 
         assert service.choose("x", "u7")["reason"] == "sticky"
 
 
+def test_what_was_sent_before_a_user_had_a_variant_goes_with_the_rest(path: Path) -> None:
+    clock = Clock()
+    with in_process(path, clock) as service:
+        service.create("x", start=False, **WATCHED)
+        visit_early = {"metrics": {"resolved": 1, "harmful": 0}}
+        for user in ("u1", "stranger"):
+            assert service.reward("x", user, f"early {user}", **visit_early).json()["ignored"]
+        service.move("x", "start")
+        visit(service, range(30))
+        clock.now += 2 * 3_600
+        visit(service, range(30, 31))
+    early = "SELECT user_id, metric FROM rewards WHERE request_id LIKE 'early%' ORDER BY user_id, metric"
+
+    fold(path, clock.now + KEPT)
+
+    # A guardrail reads harm in later windows, where it must not come twice; strangers are in no cell that is looked at.
+    assert rows(path, early) == [("stranger", "harmful"), ("stranger", "resolved"), ("u1", "harmful")]
+    assert verify(path).differences == 0
+
+
 def test_late_rows_that_come_after_go_at_a_later_sweep(path: Path) -> None:
     clock = Clock()
     with in_process(path, clock) as service:
