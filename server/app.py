@@ -111,8 +111,6 @@ def create_app(
                 say(await service.seed(experiment))
             gc.collect()
             gc.freeze()  # what is there now stays; the collector need not look at it again
-            # And seldom at all of what comes: with half a million users in memory that holds answers up for 5 ms.
-            gc.set_threshold(10_000, 20, 50)
             log.info(
                 "the server has started, with %d experiments in %s, synchronous %s",
                 len(writer.views), path, writer.store.synchronous,
