@@ -6,7 +6,8 @@ operation on a dictionary or one assignment, so no lock is needed.
 What a user keeps is not an answer but the number of the `Kept` of their cell: a number, because a dictionary of nothing
 but text and numbers is no work for the garbage collector, which would take 5 ms for half a million users. When a
 suspension or another configuration ends a generation, the answers of its few cells are taken out of these, and with
-that the answers of all users of the cells, however many they are. Users who were moved share one `Kept` for each variant that they are moved to.
+that the answers of all users of the cells, however many they are. Users who were moved share one `Kept` for each
+variant that they are moved to.
 """
 
 from __future__ import annotations
