@@ -1,8 +1,9 @@
 """CPU time per request beside servers that do nothing, against bounds: `python -m tests.benchmarks.cpu`.
 
 Exit code 1 if a bound is broken. Seconds per request say as much of the machine and of its neighbours as of the code;
-CPU times measured in turn, in short rounds, as multiples of a no-op's, say something of the code. The bounds are
-about a third above what is measured, so that they break when the code becomes slower, not when the machine does.
+the least CPU time of some rounds in turn, as a multiple of a no-op's, says something of the code. The bounds are well
+above what is measured (about 1.1, .75 and .85, and half of that more in a bad hour), so that they break when the code
+becomes much slower, not when the machine does.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import sys
 from itertools import count
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks import clients, wrk
@@ -19,9 +19,9 @@ from tests.benchmarks.stores import fill
 
 RAW, FASTAPI = Load("raw ASGI no-op", "raw", "known", 32), Load("FastAPI no-op", "fastapi", "known", 32)
 BOUNDS = (
-    (Load("choose, known users", "small", "known", 32), RAW, 1.6),
-    (Load("choose, new users", "small", "new", 32), FASTAPI, 1.2),
-    (Load("reward", "small", "reward", 32), FASTAPI, 1.45),
+    (Load("choose, known users", "small", "known", 32), RAW, 2.0),
+    (Load("choose, new users", "small", "new", 32), FASTAPI, 1.4),
+    (Load("reward", "small", "reward", 32), FASTAPI, 1.6),
 )
 """A load, what it is measured beside, and the most times its CPU time."""
 
@@ -52,11 +52,11 @@ def main() -> int:
                     so_far.append(measured.cpu)
     broken = False
     for load, beside, bound in BOUNDS:
-        ratio = median(one / other for one, other in zip(times[load], times[beside], strict=True))
+        ratio = min(times[load]) / min(times[beside])
         broken |= ratio > bound
         verdict = "above its bound" if ratio > bound else "bound"
         print(  # noqa: T201
-            f"{load.name}: {median(times[load]):.0f} µs of CPU per request, {ratio:.2f} times the {beside.name},"
+            f"{load.name}: {min(times[load]):.0f} µs of CPU per request, {ratio:.2f} times the {beside.name},"
             f" {verdict} {bound}"
         )
     return int(broken)
