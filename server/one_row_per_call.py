@@ -70,7 +70,7 @@ def copy_users(db: sqlite3.Connection) -> None:
         db: Has them in tables of their own, and `assignments` with columns for them.
     """
     for column, rows in (("outcomes", _outcomes(db)), ("visits", _visits(db))):
-        for _ in _written(db, f"UPDATE assignments SET {column} = ? WHERE experiment = ? AND user_id = ?", rows):  # noqa: S608
+        for _ in _written(db, f"UPDATE assignments SET {column} = ? WHERE experiment = ? AND user_id = ?", rows):  # noqa: S608 - our own names
             pass
 
 

@@ -134,9 +134,9 @@ def _row(into: str, *columns: str) -> str:
 
 _USER = "WHERE experiment = ?1 AND user_id = ?2"
 _ASSIGNMENT = _row("INSERT INTO assignments", "experiment", "user_id", "epoch", "arm", "at")
-_REWARDED = f"UPDATE assignments SET last_reward = ?3, outcomes = ?4 {_USER}"  # noqa: S608
-_VISITS = f"UPDATE assignments SET visits = ?3 {_USER}"  # noqa: S608
-_MOVED = f"UPDATE assignments SET moved_at = ?3 {_USER}"  # noqa: S608
+_REWARDED = f"UPDATE assignments SET last_reward = ?3, outcomes = ?4 {_USER}"  # noqa: S608 - our own names
+_VISITS = f"UPDATE assignments SET visits = ?3 {_USER}"  # noqa: S608 - our own names
+_MOVED = f"UPDATE assignments SET moved_at = ?3 {_USER}"  # noqa: S608 - our own names
 _REWARD = _row("INSERT INTO rewards", "experiment", "n", "request_id", "part", "user_id", "at", "previous", "metrics")
 _PLACE = ("experiment", "version", "epoch", "arm", "shard")
 _CELL = (
