@@ -16,7 +16,7 @@ from bandit.call_values import quantiles
 from bandit.crediting import Crediting
 from bandit.dump import DAMAGES, dump_text, not_a_dump, read_dump
 from bandit.epochs import Assignment, Cell, Epoch
-from bandit.errors import InvalidInput, InvalidReward, NoAssignment, Problem, WrongState
+from bandit.errors import InvalidInput, NoAssignment, Problem, WrongState
 from bandit.events import Event, check_reason
 from bandit.experiment import Experiment, check_id, parse
 from bandit.history import History
@@ -152,34 +152,32 @@ class Bandit:
             NoAssignment: `choose` would enrol this user now; it has to come first.
             In each case nothing of the call was stored.
         """
-        if user_id.__class__ is not str or user_id not in self.users.cells:
+        cell = self.users.cells.get(user_id) if user_id.__class__ is str else None
+        if cell is None:
             check_id(user_id, "user_id")  # known users have passed it
         if request_id is not None:
             check_id(request_id, "request_id")
-        calls = self.rules.calls(metrics, failed)
+        calls, crediting = self.rules.calls(metrics, failed), self.crediting
         served = None if variant is None else self.experiment.arm(variant)
-        if request_id is not None:
-            self.crediting.refuse_conflicts(user_id, calls, request_id, replace=replace)
-        elif replace:
-            raise InvalidReward([Problem("replace", "needs the request_id of the value that it corrects")])
-        now, take = self._time(), self.crediting.take
+        are_new = crediting.refuse_conflicts(user_id, calls, request_id, replace=replace)
+        now = self._time()
         if now >= self.timeline.alarm or now >= self.visits.alarm:
             self.timeline.close(now)
             self.visits.count(now)
-        cell = self.users.cells.get(user_id)
         if cell is None:
             blanket: str | None = self._why_not_assigned(user_id, request_id, calls)
         else:
             blanket = self._why_not_learned(user_id, cell, served, now)
-        if blanket is None and not failed:
-            became = {name: take(user_id, cell, name, value, request_id, None) for name, value in calls.items()}
-        else:
-            later = self._later_window(user_id, now) if blanket == "late" else None
-            void = FAILED if failed and blanket in (None, "late") else blanket
-            became = {
-                name: take(user_id, cell, name, value, request_id, blanket if name == FAILED else void, later)
-                for name, value in calls.items()
-            }
+            if are_new and blanket is None and not failed and crediting.take_new(user_id, cell, calls, request_id):
+                if self._tipped:
+                    self._heed(now)
+                return self._receipts.accepted(calls)
+        later = self._later_window(user_id, now) if blanket == "late" else None
+        void = FAILED if failed and blanket in (None, "late") else blanket
+        became = {
+            name: crediting.take(user_id, cell, name, value, request_id, blanket if name == FAILED else void, later)
+            for name, value in calls.items()
+        }
         if self._tipped:
             self._heed(now)
         if self._window is None and cell is not None and cell.epoch.ended_at is not None:
@@ -575,7 +573,7 @@ class Bandit:
 
     def _why_not_learned(self, user_id: str, cell: Cell, served: int | None, now: float) -> str | None:
         """Return the reason that keeps every value of an assigned user from counting, or None."""
-        if user_id in self.forced:
+        if self.forced and user_id in self.forced:
             return "forced"
         if served is not None and served != cell.arm:
             return "other_variant"

@@ -16,6 +16,7 @@ from bandit.experiment import Experiment
 WIDTH = 1.02
 """Upper end of a bucket over its lower end."""
 
+_LOG_WIDTH = math.log(WIDTH)
 _ZERO = 100_000  # codes of positive buckets lie above it, of negative ones below its negative; 0 is 0
 
 
@@ -26,11 +27,11 @@ class CallValues:
         experiment: Those of its metrics are counted that have a limit on a quantile.
 
     Attributes:
-        unwritten: (Metric, arm, bucket) whose count changed, for a store to empty when it has written them.
+        unwritten: (Metric, arm) whose counts changed, for a store to empty when it has written them.
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self.unwritten: set[tuple[str, int, int]] = set()
+        self.unwritten: set[tuple[str, int]] = set()
         self._counts: dict[str, list[dict[int, int]]] = {
             rail.metric: [{} for _ in range(experiment.n_arms)]
             for rail in experiment.guardrails
@@ -43,23 +44,19 @@ class CallValues:
 
     def count(self, metric: str, arm: int, value: float, by: int = 1) -> None:
         """Count a call with this value, or with −1 take one back."""
-        bucket = _bucket(value)
-        self.put(metric, arm, bucket, self._counts[metric][arm].get(bucket, 0) + by)
-
-    def put(self, metric: str, arm: int, bucket: int, n: int) -> None:
-        """Let so many calls be in a bucket."""
-        self._counts[metric][arm][bucket] = n
-        self.unwritten.add((metric, arm, bucket))
+        counts, bucket = self._counts[metric][arm], _bucket(value)
+        counts[bucket] = counts.get(bucket, 0) + by
+        self.unwritten.add((metric, arm))
 
     def clear(self, arm: int) -> None:
         """Begin anew: the arm is another generation."""
         for metric, of_arms in self._counts.items():
-            for bucket in of_arms[arm]:
-                self.put(metric, arm, bucket, 0)
+            of_arms[arm].clear()
+            self.unwritten.add((metric, arm))
 
-    def n(self, metric: str, arm: int, bucket: int) -> int:
-        """Return how many calls are in a bucket."""
-        return self._counts[metric][arm].get(bucket, 0)
+    def of(self, metric: str, arm: int) -> Mapping[int, int]:
+        """Return how many calls of an arm are in each bucket."""
+        return self._counts[metric][arm]
 
     def quantile(self, metric: str, arm: int, q: float) -> float | None:
         """Return the value that a share q of calls does not exceed, within 1 %; None without calls.
@@ -89,10 +86,13 @@ class CallValues:
         ]
 
     def restore(self, saved: Iterable[tuple[str, int, int, int]]) -> None:
-        """Take over what was saved."""
+        """Take over what was saved: all that the arms have that occur in it."""
+        counts_of: dict[tuple[str, int], dict[int, int]] = {}
         for metric, arm, bucket, n in saved:
+            counts_of.setdefault((metric, arm), {})[bucket] = n
+        for (metric, arm), counts in counts_of.items():
             if metric in self._counts:
-                self._counts[metric][arm][bucket] = n
+                self._counts[metric][arm] = counts
 
 
 def quantiles(experiment: Experiment, values: CallValues) -> Mapping[tuple[int, int], float]:
@@ -109,7 +109,7 @@ def quantiles(experiment: Experiment, values: CallValues) -> Mapping[tuple[int, 
 def _bucket(value: float) -> int:
     if value == 0.0:
         return 0
-    code = math.ceil(math.log(abs(value)) / math.log(WIDTH)) + _ZERO
+    code = math.ceil(math.log(abs(value)) / _LOG_WIDTH) + _ZERO
     return code if value > 0.0 else -code
 
 
@@ -117,4 +117,4 @@ def _value(bucket: int) -> float:
     """Return the middle of a bucket."""
     if bucket == 0:
         return 0.0
-    return math.copysign(math.exp((abs(bucket) - _ZERO) * math.log(WIDTH)) * 2.0 / (1.0 + WIDTH), bucket)
+    return math.copysign(math.exp((abs(bucket) - _ZERO) * _LOG_WIDTH) * 2.0 / (1.0 + WIDTH), bucket)

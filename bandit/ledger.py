@@ -29,10 +29,12 @@ def move(row: list[float], measure: Measure, origin: float, old: float | None, n
         old: The outcome that the row holds for this user.
         new: The outcome that it shall hold.
     """
+    if old == new:
+        return
     if old is not None:
-        _put(row, measure, origin, old, -1.0)
+        put(row, measure, origin, old, -1.0)
     if new is not None:
-        _put(row, measure, origin, new, 1.0)
+        put(row, measure, origin, new, 1.0)
 
 
 def exact_row(measure: Measure, origin: float, outcomes: Iterable[float]) -> list[float]:
@@ -47,7 +49,7 @@ def exact_row(measure: Measure, origin: float, outcomes: Iterable[float]) -> lis
     return [math.fsum(column) for column in zip(*terms, strict=True)] if terms else [0.0] * measure.width
 
 
-def _put(row: list[float], measure: Measure, origin: float, y: float, sign: float) -> None:
+def put(row: list[float], measure: Measure, origin: float, y: float, sign: float = 1.0) -> None:
     """Add sign × `measure.transforms(y, origin)` to a row, term by term: this runs for every reward."""
     row[N] += sign
     z = y - origin

@@ -30,16 +30,14 @@ def with_replacement(outcome: Outcome, old: float, new: float, *, is_first: bool
 
 def outcome_value(measure: Measure, outcome: Outcome) -> float:
     """Return the user's outcome y on the measure, cut at its cap."""
-    calls, total, first = parts(outcome)
-    match measure.per_user:
-        case "first":
-            y = first
-        case "any":
-            y = 1.0 if total > 0 else 0.0
-        case "sum":
-            y = total
-        case _:
-            y = total / calls
+    calls, total, first = (1, outcome, outcome) if outcome.__class__ is float else outcome  # type: ignore[misc]
+    per_user = measure.per_user
+    if per_user == "mean":
+        y = total / calls
+    elif per_user == "any":
+        y = 1.0 if total > 0 else 0.0
+    else:
+        y = first if per_user == "first" else total
     return y if measure.cap is None else min(y, measure.cap)
 
 

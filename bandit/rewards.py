@@ -31,6 +31,9 @@ class Receipt:
     ignored: Mapping[str, str] = field(default_factory=dict)
 
 
+_MOST_RECEIPTS = 256
+
+
 class Receipts:
     """Makes receipts; the usual one, with every metric accepted, once."""
 
@@ -42,7 +45,9 @@ class Receipts:
         names = tuple(metrics)
         receipt = self._all_accepted.get(names)
         if receipt is None:
-            receipt = self._all_accepted[names] = Receipt(accepted=names)
+            receipt = Receipt(accepted=names)
+            if len(self._all_accepted) < _MOST_RECEIPTS:  # ten metrics have millions of orders
+                self._all_accepted[names] = receipt
         return receipt
 
     def of(self, became: Mapping[str, str]) -> Receipt:
@@ -81,7 +86,6 @@ class Recorded(NamedTuple):
 
 
 _NUMBERS = frozenset((bool, int, float))
-_BINARY = (0, 1)
 _UNKNOWN = (1.0, 0.0)  # bounds that nothing fits
 
 
@@ -116,13 +120,15 @@ class MetricRules:
         Raises:
             InvalidReward: With every fault, or if there is nothing in it.
         """
-        if metrics.__class__ is not dict and not isinstance(metrics, Mapping):
+        kind = metrics.__class__
+        if kind is not dict and (kind in _NUMBERS or not isinstance(metrics, Mapping)):  # `isinstance` takes its time
             metrics = {self._goal: metrics}
-        if failed not in (None, True, False):
-            raise InvalidReward([Problem("failed", f"received {failed!r}, allowed: True, False or None")])
-        values = self.check(metrics)
-        if failed or (failed is False and self._counts_failures):
-            values[FAILED] = float(failed)
+        values = self.check(metrics)  # type: ignore[arg-type]  # a mapping, as seen above
+        if failed is not None:
+            if failed not in (True, False):
+                raise InvalidReward([Problem("failed", f"received {failed!r}, allowed: True, False or None")])
+            if failed or self._counts_failures:
+                values[FAILED] = float(failed)
         if not values:
             raise InvalidReward([Problem("metrics", "received none, allowed: at least one, or `failed`")])
         return values
@@ -134,22 +140,23 @@ class MetricRules:
             InvalidReward: A metric is unknown or its value is not allowed; every fault is named.
         """
         values: dict[str, float] = {}
-        problems: list[Problem] = []
+        problems: list[Problem] | None = None
+        bounds_of = self._bounds
         for name, value in metrics.items():
-            bounds, kind = self._bounds.get(name, _UNKNOWN), value.__class__
+            bounds, kind = bounds_of.get(name, _UNKNOWN), value.__class__
             if kind not in _NUMBERS and isinstance(value, np.generic):
                 value = value.item()  # noqa: PLW2901 (a number of an array is as good as Python's)
                 kind = value.__class__
             # True == 1 == 1.0 for a binary metric; no other type of JSON's is a number.
             if bounds is None:
-                good = kind in _NUMBERS and value in _BINARY
+                good = kind in _NUMBERS and (value == 0 or value == 1)  # noqa: PLR1714 - a look into a tuple takes longer
             else:
                 good = (kind is float or kind is int) and bounds[0] <= value <= bounds[1]  # type: ignore[operator]
             if good:
                 values[name] = float(value)  # type: ignore[arg-type]  # a number, as seen above
             else:
-                problems.append(Problem(f"metrics.{name}", self._fault(name, value)))
-        if problems:
+                problems = [*(problems or ()), Problem(f"metrics.{name}", self._fault(name, value))]
+        if problems is not None:
             raise InvalidReward(problems)
         return values
 

@@ -40,6 +40,7 @@ class Watch:
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
+        self._control = experiment.control
         self._slot_of = looked_at_again(experiment)
         self.slots: dict[int, list[int]] = {}
         for place, slot in self._slot_of.items():
@@ -64,6 +65,8 @@ class Watch:
             old: The outcome before, None if there was none.
             new: The outcome now.
         """
+        if cell.arm == self._control:
+            return
         limit = self._limits[slot]
         if limit is None:
             worse = new - (old or 0.0)
@@ -71,7 +74,7 @@ class Watch:
             boldest = BETTING_FRACTIONS[-1]
             before = 0.0 if old is None else math.log1p(boldest * (old / limit - 1.0))
             worse = math.log1p(boldest * (new / limit - 1.0)) - before
-        if worse <= 0.0 or cell.arm == self._experiment.control:
+        if worse <= 0.0:
             return
         for place in self.slots[slot]:
             key = (place, cell.arm, window)

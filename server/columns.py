@@ -1,4 +1,4 @@
-"""Columns that hold JSON text: a user's outcomes and visits, the values of a call of `/reward`, the sums of a cell.
+"""Columns that hold JSON text: of a user outcomes and visits, of a call of `/reward` its values, sums, counts.
 
 Numbers are written so that they are read back to the last bit.
 """
@@ -19,6 +19,7 @@ _State = float | tuple[int, float, float]
 _outcomes = msgspec.json.Decoder(dict[int, _State]).decode
 _visits = msgspec.json.Decoder(dict[int, tuple[int, int, _State]]).decode
 _sums = msgspec.json.Decoder(list[list[float]]).decode
+_counts = msgspec.json.Decoder(dict[int, int]).decode
 _values = msgspec.json.Decoder(dict[str, tuple[float, str | None, int, int]]).decode
 
 
@@ -62,6 +63,20 @@ def sums_from(text: str) -> list[list[float]]:
         msgspec.DecodeError: It is something else.
     """
     return _sums(text)
+
+
+def counts_text(counts: Mapping[int, int]) -> str:
+    """Return how many calls an arm has in each bucket as text; an empty bucket is left out."""
+    return _encode({bucket: n for bucket, n in counts.items() if n}).decode()
+
+
+def counts_from(text: str) -> dict[int, int]:
+    """Return what `counts_text` was given.
+
+    Raises:
+        msgspec.DecodeError: It is something else.
+    """
+    return _counts(text)
 
 
 def values_text(values: Mapping[str, Recorded]) -> str:

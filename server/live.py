@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
@@ -15,7 +16,7 @@ from bandit.events import SYSTEM
 from bandit.measures import FAILED
 from bandit.outcomes import Outcome
 from bandit.users import Visit
-from server.columns import outcomes_from, outcomes_text, sums_text, values_text, visits_from, visits_text
+from server.columns import counts_text, outcomes_from, outcomes_text, sums_text, values_text, visits_from, visits_text
 from server.constraints import Constraints
 from server.logs import tell
 from server.store import Changes, News, Store, Stored
@@ -59,8 +60,7 @@ class Clock:
         self._held = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reward:
+class Reward(msgspec.Struct, frozen=True):  # made for every call, and made faster than a dataclass
     """What `POST /reward` says, as the engine takes it."""
 
     user_id: str
@@ -184,7 +184,8 @@ class Live:
     def reward(self, what: Reward) -> Receipt:
         """Count what happened to a user, noting the row to be stored."""
         users, user, request = self.bandit.users, what.user_id, what.request_id
-        recorded, names = users.recorded, (*what.metrics, FAILED)
+        recorded = users.recorded
+        names = what.metrics if what.failed is None else (*what.metrics, FAILED)
         part = self._parts.get(request, 0)
         before = {name: recorded.get((request, name)) for name in names} if part else {}
         receipt = self.bandit.reward(
@@ -281,6 +282,17 @@ class Live:
             counted[cell] = None
             changes.assignments.append((user, *_place(cell), users.since[user]))
         counted |= {users.cells[user]: None for user, _ in changes.moved}
+        self._collect_rewarded(changes, counted)
+        for epoch in self.bandit.timeline.unwritten:
+            if epoch.closed_at is not None:  # the engine has summed its cells afresh
+                counted |= dict.fromkeys(cell for cell in epoch.cells if cell.assigned)
+        changes.cells = [(*_place(cell), cell.assigned, cell.moved, sums_text(cell.sums)) for cell in counted]
+        self._collect_visits(changes)
+
+    def _collect_rewarded(self, changes: Changes, counted: dict[Cell, None]) -> None:
+        """Collect the users whose calls were stored, and add the cells whose sums they moved."""
+        users = self.bandit.users
+        returning = any(users.visits)
         for user in self._rewarded:
             last = self._last_reward.get(user)
             if last is None:  # had no variant then
@@ -294,18 +306,15 @@ class Live:
                     if outcome is not self._loaded.get((measure, user)):
                         counted[cell] = None
             changes.rewarded.append((user, last, outcomes_text(outcomes)))
+            if not returning:
+                continue
             visits = {measure: visit for measure, of in enumerate(users.visits) if (visit := of.get(user)) is not None}
             if any(visit is not self._visits.get((measure, user)) for measure, visit in visits.items()):
                 changes.visits.append((user, visits_text(visits)))
-        for epoch in self.bandit.timeline.unwritten:
-            if epoch.closed_at is not None:  # the engine has summed its cells afresh
-                counted |= dict.fromkeys(cell for cell in epoch.cells if cell.assigned)
-        changes.cells = [(*_place(cell), cell.assigned, cell.moved, sums_text(cell.sums)) for cell in counted]
-        self._collect_visits(changes)
 
     def _collect_visits(self, changes: Changes) -> None:
         visits, values = self.bandit.visits, self.bandit.oversight.values
-        changes.values = [(*place, values.n(*place)) for place in values.unwritten]
+        changes.values = [(*place, counts_text(values.of(*place))) for place in values.unwritten]
         for cell, measure, window, moment in visits.unwritten:
             if not moment:
                 changes.returning.append((*_place(cell), measure, window, cell.returning[measure, window]))

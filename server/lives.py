@@ -78,7 +78,7 @@ class Lives:
     def _refresh(self, key: str, version: int) -> Live | None:
         """Bring an experiment up to date: by what was counted elsewhere, or where more has changed, as a whole."""
         live = self._all.get(key)
-        news = None if live is None else self._store.news(live.id, live.version)
+        news = None if live is None else self._store.news(live.id, live.version, live.bandit.closed_epochs)
         if live is None or news is None:
             return self._load(key, version)
         live.catch_up(news)

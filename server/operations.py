@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from bandit import Assignment, Bandit, Experiment, InvalidExperiment, InvalidInput, Problem, Receipt, UnknownVariant
 from server.errors import ExperimentExists, NoSuchVariant, UnknownExperiment
 from server.live import Live, Reward
@@ -53,8 +55,7 @@ class Operation(Protocol):
         """Do it and return the answer; a `BanditError` is an answer too, and has changed nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(msgspec.Struct, frozen=True):
     """Which variant does this user get?"""
 
     key: str
@@ -65,8 +66,7 @@ class Choose:
         return _existing(desk, self.key).choose(self.user_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(msgspec.Struct, frozen=True):
     """What happened to a user?"""
 
     key: str

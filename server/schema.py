@@ -302,6 +302,28 @@ SELECT r.experiment, r.request_id, v.key AS metric, json_extract(v.value, '$[3]'
 """  # noqa: S608 - our own names
 
 
+# What a commit changes in the ledger is as few rows as can be, and no index moves with each of them: another process
+# finds the cells of open epochs by their place. Those of closed ones change only where users are moved.
+_FEWER = """
+ALTER TABLE call_values RENAME TO call_values_before;
+DROP INDEX call_values_by_version;
+CREATE TABLE call_values (
+    experiment INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    arm INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    counts TEXT NOT NULL,
+    PRIMARY KEY (experiment, metric, arm)
+) STRICT, WITHOUT ROWID;
+INSERT INTO call_values
+SELECT experiment, metric, arm, max(version), json_group_object(bucket, n) FROM call_values_before WHERE n > 0
+ GROUP BY experiment, metric, arm;
+DROP TABLE call_values_before;
+DROP INDEX cells_by_version;
+CREATE INDEX moved_cells_by_version ON cells (experiment, version) WHERE moved > 0;
+"""
+
+
 @migrations()
 def first_tables(db: Database) -> None:
     """Experiments, their ledger, their users."""
@@ -348,6 +370,12 @@ def one_row_per_call(db: Database) -> None:
     _run(db, _ONE_ROW_AFTER)
 
 
+@migrations()
+def fewer_pages(db: Database) -> None:
+    """One row for the values of an arm's calls, and an index of those cells alone that it is needed for."""
+    _run(db, _FEWER)
+
+
 def _run(db: Database, script: str) -> None:
     # Not `executescript`, which would commit the transaction that all migrations share.
     for statement in script.split(";\n"):
@@ -370,7 +398,7 @@ def connect(path: Path, busy_seconds: float, synchronous: Synchronous) -> sqlite
     """
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     db.execute(f"PRAGMA synchronous = {synchronous}")
-    db.execute("PRAGMA wal_autocheckpoint = 250")
+    db.execute("PRAGMA wal_autocheckpoint = 1000")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     db.execute(f"PRAGMA journal_size_limit = {64 * 1024 * 1024}")
     return db

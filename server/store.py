@@ -22,7 +22,7 @@ from bandit.ramp import Ramp
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
 from server import constraints
-from server.columns import outcomes_from, sums_from, values_from
+from server.columns import counts_from, outcomes_from, sums_from, values_from
 from server.constraints import RAMP, Constraints, ramp_of, ramp_row
 from server.schema import TERMS, Synchronous, connect, prepare
 
@@ -94,8 +94,8 @@ class Changes:
     """Epoch, arm, measure, window, sums."""
     waiting: list[tuple[int, int, int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, window, moment, sums."""
-    values: list[tuple[str, int, int, int]] = field(default_factory=list)
-    """Metric, arm, bucket, calls."""
+    values: list[tuple[str, int, str]] = field(default_factory=list)
+    """Metric, arm, calls by bucket."""
     counted_upto: int | None = None
     """Visits that waited for a moment up to this one do so no more; None: as before."""
     new_epochs: list[tuple[int, str, int, float, float | None, float | None]] = field(default_factory=list)
@@ -115,7 +115,7 @@ class News:
         sums: (Epoch, arm, measure) and sums.
         returning: (Epoch, arm, measure, window) and sums.
         waiting: (Epoch, arm, measure, window, moment) and sums.
-        values: Metric, arm, bucket, calls.
+        values: Metric, arm, bucket, calls: all of an arm where one has changed.
     """
 
     version: int
@@ -147,10 +147,10 @@ _CELL = (
 _AGAIN = ("measure", "visit_window")
 _RETURNING = _row("REPLACE INTO returning_sums", *_PLACE, *_AGAIN, *TERMS)
 _WAITING = _row("REPLACE INTO waiting_sums", *_PLACE, *_AGAIN, "moment", *TERMS)
-_CALL_VALUES = _row("REPLACE INTO call_values", "experiment", "version", "metric", "arm", "bucket", "n")
+_CALL_VALUES = _row("REPLACE INTO call_values", "experiment", "version", "metric", "arm", "counts")
 _TIMES = ("started_at", "ended_at", "closed_at")
 _EPOCH = _row("INSERT INTO epochs", "experiment", "epoch", "probabilities", "learned_epochs", *_TIMES)
-_PLACES = (1, 4, 16, 64, 256)
+_PLACES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _PADDING = (None,) * len(TERMS)
 
 
@@ -264,14 +264,23 @@ class Store:
         """Return the version of every experiment by its key."""
         return dict(self.db.execute("SELECT key, version FROM experiments"))
 
-    def news(self, experiment: int, since: int) -> News | None:
-        """Return what other processes counted after a version; None: more than counts and sums changed."""
+    def news(self, experiment: int, since: int, closed: int) -> News | None:
+        """Return what other processes counted after a version; None: more than counts and sums changed.
+
+        Args:
+            experiment: Its number.
+            since: The version.
+            closed: How many epochs are closed, from the first one on. In these nothing but moves is counted.
+        """
         row = self.db.execute("SELECT version, structure, now FROM experiments WHERE id = ?", (experiment,)).fetchone()
         if row is None or row[1] > since:
             return None
         place = (experiment, since)
         cells = self.db.execute(
-            "SELECT epoch, arm, assigned, moved, sums FROM cells WHERE experiment = ? AND version > ?", place
+            "SELECT epoch, arm, assigned, moved, sums FROM cells WHERE experiment = ?1 AND epoch > ?3 AND version > ?2"
+            " UNION ALL SELECT epoch, arm, assigned, moved, sums FROM cells INDEXED BY moved_cells_by_version"
+            " WHERE experiment = ?1 AND version > ?2 AND moved > 0 AND epoch <= ?3",
+            (*place, closed),
         ).fetchall()
 
         def sums(table: str, *names: str) -> list[tuple[tuple[int, ...], list[float]]]:
@@ -291,9 +300,7 @@ class Store:
             ],
             sums("returning_sums", "epoch", "arm", "measure", "visit_window"),
             sums("waiting_sums", "epoch", "arm", "measure", "visit_window", "moment"),
-            self.db.execute(
-                "SELECT metric, arm, bucket, n FROM call_values WHERE experiment = ? AND version > ?", place
-            ).fetchall(),
+            _call_values(self.db, *place),
         )
 
     def version(self, key: str) -> int | None:
@@ -483,9 +490,16 @@ def load(db: sqlite3.Connection, key: str) -> Stored | None:
         held.forced,
         held.states,
         held.events,
-        db.execute("SELECT metric, arm, bucket, n FROM call_values WHERE experiment = ?", (number,)).fetchall(),
+        _call_values(db, number, since=0),
     )
     return Stored(number, version, experiment, saved, float(created_at), _float(started_at), _float(stopped_at))
+
+
+def _call_values(db: sqlite3.Connection, number: int, since: int) -> list[tuple[str, int, int, int]]:
+    rows = db.execute(
+        "SELECT metric, arm, counts FROM call_values WHERE experiment = ? AND version > ?", (number, since)
+    )
+    return [(metric, arm, bucket, n) for metric, arm, text in rows for bucket, n in counts_from(text).items()]
 
 
 def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list[SavedEpoch]:

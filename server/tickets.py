@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from server.errors import StoreUnavailable
 from server.operations import Operation
@@ -34,15 +35,20 @@ Outcomes = list[tuple[Ticket, object]]
 
 def answer(outcomes: Outcomes) -> None:
     """Resolve futures, all of one event loop with one call, because waking it is what costs."""
-    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[object], object]]] = {}
-    for ticket, outcome in outcomes:
-        if ticket.future is not None:
-            loops.setdefault(ticket.future.get_loop(), []).append((ticket.future, outcome))
-    for loop, those in loops.items():
-        try:
-            loop.call_soon_threadsafe(_resolve, those)
-        except RuntimeError:
+    resolved = [(ticket.future, outcome) for ticket, outcome in outcomes if ticket.future is not None]
+    for loop in {future.get_loop() for future, _ in resolved}:
+        those = [each for each in resolved if each[0].get_loop() is loop]
+        if not call_back(loop, _resolve, those):
             log.warning("%d answers came after the event loop had ended", len(those))
+
+
+def call_back(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> bool:
+    """Call a function in an event loop, from another thread; return whether it still goes."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _resolve(outcomes: list[tuple[asyncio.Future[object], object]]) -> None:

@@ -15,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from bandit import Bandit, Experiment
-from bandit.crediting import Feed
+from bandit.crediting import Feed, feeds_of
 from bandit.inference.windows import window_of
 from bandit.measures import FAILED, Measure
 from bandit.rewards import RETURNED
@@ -52,10 +52,7 @@ class Rules:
         self.origins = [origin or 0.0 for origin in origins]
         self.window = experiment.window_seconds
         self.watched = frozenset(self.bandit.oversight.watch.slots)
-        self._feeds: dict[str, list[Feed]] = {}
-        for slot, measure in enumerate(self.measures):
-            self._feeds.setdefault(measure.metric, []).append(Feed(slot, measure, None))
-        self._failed = [Feed(slot, m, m.failed) for slot, m in enumerate(self.measures) if m.failed is not None]
+        self._feeds, self._failed = feeds_of(self.measures, self.bandit.oversight.watch)
         fed = [*self._feeds.items(), (FAILED, self._failed)]
         self.read_later = frozenset(name for name, feeds in fed if any(feed.slot in self.watched for feed in feeds))
 

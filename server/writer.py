@@ -6,33 +6,26 @@ here: the thread loads the users at hand into a `Bandit`, asks it, and stores wh
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from bandit import Assignment, BanditError
 from server.errors import StoreUnavailable, Unexpected, Unreadable
+from server.intake import Batch, Intake
 from server.live import Live
 from server.lives import Lives
 from server.operations import Choose, Count, Move, Operation, Tick
 from server.store import Store
-from server.tickets import Outcomes, Ticket, answer
+from server.tickets import Outcomes, Ticket, answer, call_back
 from server.views import View
 
-BATCH = 512
+LARGEST = 512
 """Most operations in one transaction."""
-
-QUEUE = 4_096
-"""Most operations that wait; who comes then is turned away at once."""
-
-LINGER = 0.0003
-"""Seconds that a transaction waits for more operations where the one before had several: those who were just answered
-are about to come again. It is a part of what a commit takes, and a transaction of twice the size costs little more."""
 
 WAKE = 1.0
 """Seconds between looks at the clock and at what other processes changed."""
@@ -59,6 +52,8 @@ class Writer:
         views: What the event loop may read of each experiment.
         in_trouble: Whether the store failed and has not worked since.
         damaged: Whether the file was found to be damaged, which does not mend: nothing is written any more.
+        ask: Returns the answer to an operation, after its commit (`Intake.ask`).
+        ask_all: Returns the answers to several that wait together (`Intake.ask_all`).
         each_look: Called by the thread once a second with the time, for what is done a little at a time.
     """
 
@@ -77,11 +72,11 @@ class Writer:
         self.each_look: Callable[[float], object] = lambda _: None
         self._on_death = on_death
         self._lives = Lives(store, clock, monotonic)
-        self._queue: queue.SimpleQueue[Ticket | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._intake = Intake(self._queue.put)
+        self.ask, self.ask_all = self._intake.ask, self._intake.ask_all
         self._seen = -1
         self._next_look = 0.0
-        self._latest_batch = 0
-        self._closing = False
         self._thread = threading.Thread(target=self._main, name="bandit-writer", daemon=True)
 
     # For the event loop
@@ -99,73 +94,22 @@ class Writer:
     @property
     def alive(self) -> bool:
         """Whether it takes operations."""
-        return self._thread.is_alive() and not self._closing
+        return self._thread.is_alive() and not self._intake.closing
+
+    @property
+    def waiting(self) -> int:
+        """How many operations are not answered yet."""
+        return self._intake.waiting
 
     @property
     def unreadable(self) -> list[str]:
         """Keys of experiments whose rows cannot be loaded."""
         return list(self._lives.unreadable)
 
-    async def ask(self, operation: Operation, patience: float) -> object:
-        """Return the answer to an operation, after its commit.
-
-        Args:
-            operation: What to do.
-            patience: Seconds to wait at most.
-
-        Raises:
-            StoreUnavailable: The queue is full, the store does not work, or it took too long.
-            BanditError: The operation was refused.
-        """
-        if self._closing or self._queue.qsize() >= QUEUE:
-            raise StoreUnavailable("too many requests wait for the store")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[object] = loop.create_future()
-        ticket = Ticket(operation, future)
-        timer = loop.call_later(patience, ticket.give_up)
-        self._queue.put(ticket)
-        try:
-            outcome = await future
-        finally:
-            ticket.cancelled = True
-            timer.cancel()
-        if isinstance(outcome, BanditError):
-            raise outcome
-        return outcome
-
-    async def ask_all(self, operations: Sequence[Operation], patience: float) -> list[object]:
-        """Return the answers to operations that wait together, in their order, which is that of execution.
-
-        An error is an answer here, so that each fails alone: also for those that the queue has no room for.
-
-        Args:
-            operations: What to do.
-            patience: Seconds to wait at most, for all of them.
-        """
-        room = 0 if self._closing else max(QUEUE - self._queue.qsize(), 0)
-        loop = asyncio.get_running_loop()
-        waiting = [(Ticket(operation, future := loop.create_future()), future) for operation in operations[:room]]
-
-        def give_up() -> None:
-            for ticket, _ in waiting:
-                ticket.give_up()
-
-        timer = loop.call_later(patience, give_up)
-        for ticket, _ in waiting:
-            self._queue.put(ticket)
-        try:
-            outcomes = [await future for _, future in waiting]
-        finally:
-            for ticket, _ in waiting:
-                ticket.cancelled = True
-            timer.cancel()
-        full = StoreUnavailable("too many requests wait for the store")
-        return [*outcomes, *[full] * (len(operations) - room)]
-
     def close(self) -> None:
         """Finish what waits, put the log into the file, end the thread."""
-        if not self._closing:
-            self._closing = True
+        if not self._intake.closing:
+            self._intake.close()
             self._queue.put(None)
         self._thread.join()
 
@@ -175,10 +119,7 @@ class Writer:
         try:
             going_on = True
             while going_on:
-                tickets, going_on = self._take()
-                if tickets:
-                    self._serve(tickets)
-                    self._latest_batch = len(tickets)
+                going_on = self._serve_next()
                 if time.monotonic() >= self._next_look:
                     self._look_around()
             self.store.close()
@@ -187,21 +128,18 @@ class Writer:
             self._on_death()
             raise
 
-    def _take(self) -> tuple[list[Ticket], bool]:
-        """Return what waits, up to a batch, and whether to go on afterwards."""
-        tickets: list[Ticket] = []
+    def _serve_next(self) -> bool:
+        """Serve a batch if one comes before the next look around; return whether to go on."""
         try:
-            ticket = self._queue.get(timeout=max(self._next_look - time.monotonic(), 0.001))
-            if self._latest_batch > 1:
-                time.sleep(LINGER)
-            while ticket is not None:
-                tickets.append(ticket)
-                if len(tickets) == BATCH:
-                    return tickets, True
-                ticket = self._queue.get_nowait()
+            batch = self._queue.get(timeout=max(self._next_look - time.monotonic(), 0.001))
         except queue.Empty:
-            return tickets, True
-        return tickets, False  # None was put in last: the end
+            return True
+        if batch is None:
+            return False
+        for first in range(0, len(batch.tickets), LARGEST):
+            self._serve(batch.tickets[first : first + LARGEST])
+        call_back(batch.loop, batch.served)
+        return True
 
     def _serve(self, tickets: list[Ticket]) -> None:
         """Answer a batch; if one of its operations fails unforeseen, each alone, so that it fails alone."""

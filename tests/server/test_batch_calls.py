@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import server.writer
+import server.intake
 from bandit import Assignment, Bandit
 from server.hot import Hot
 from server.problems import RETRY_AFTER
@@ -241,11 +241,11 @@ def test_items_that_a_full_queue_has_no_room_for_are_told_at_once_and_the_others
 ) -> None:
     service.create()
     service.choose("x", "known")
-    monkeypatch.setattr(server.writer, "QUEUE", 8)
+    monkeypatch.setattr(server.intake, "CAPACITY", 9)  # one of them keeps the writer busy
 
     with busy_writer(service, monkeypatch) as go_on, ThreadPoolExecutor(1) as pool:
         rewards = pool.submit(batch, service, "/reward", [told("known", f"r{i}", cost_usd=0.1) for i in range(12)])
-        wait_for_queue(service, 8)
+        wait_for_queue(service, 9)
         full = batch(service, "/choose", asked("new", "known", "new"))
         alone = service.reward("x", "known", "r")
         item = service.http.post("/reward/batch", json={"items": [told("known", "r")]})
@@ -269,7 +269,7 @@ def test_items_that_a_full_queue_has_no_room_for_are_told_at_once_and_the_others
 
 def wait_for_queue(service: Service, size: int) -> None:
     end = time.monotonic() + 10
-    while service.writer._queue.qsize() < size:  # noqa: SLF001 - nothing else shows it
+    while service.writer.waiting < size:
         assert time.monotonic() < end
         time.sleep(0.01)
 

@@ -78,7 +78,7 @@ SPOILT = {
     "the ledger has a visit too many": ("UPDATE returning_sums SET n = n + 1", "came back"),
     "epochs are out of order": ("UPDATE epochs SET ended_at = started_at + 1000 WHERE epoch = 1", "out of order"),
     "an event is missing": ("DELETE FROM events WHERE number = 1", "gaps"),
-    "somebody is forced by nobody": ("INSERT INTO forced SELECT id, :user, 0 FROM experiments", "forced are"),
+    "somebody is forced by nobody": ("INSERT INTO forced SELECT id, 'never-there', 0 FROM experiments", "forced are"),
 }
 """What is done to a store, and what the comparison says of it, by what it then is."""
 

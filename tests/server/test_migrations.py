@@ -10,11 +10,15 @@ from sqlite_utils import Database
 
 from server.schema import migrations, prepare
 from server.verify import verify
-from tests.server.running import Clock, everything, in_process
+from tests.server.running import Clock, everything, in_process, rows
 from tests.server.test_verify import fill
 from tests.server.unpacked import unpack
 
-OLD = ("sums", "outcomes", "visits", "rewards")
+OLD = ("sums", "outcomes", "visits", "rewards", "call_values")
+CALL_VALUES = (
+    "SELECT experiment, metric, arm, CAST(key AS INTEGER) AS bucket, value AS n, version"
+    " FROM main.call_values JOIN json_each(counts)"
+)
 
 
 def put_back(new: Path, old: Path) -> None:
@@ -24,6 +28,7 @@ def put_back(new: Path, old: Path) -> None:
         db.execute("ATTACH ? AS new", (str(new),))
         with closing(sqlite3.connect(new)) as source:
             unpack(source)
+            source.execute(f"CREATE TEMP TABLE call_values AS {CALL_VALUES}")
             for (table,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
                 if table.startswith(("_", "sqlite_")):
                     continue
@@ -49,6 +54,9 @@ def test_a_store_with_a_row_for_each_value_goes_on_with_one_for_each_call(tmp_pa
     found = verify(old)
     assert (found.damages, found.differences) == ([], 0)
     before, after = everything(new), everything(old)
+    for path, held in ((new, before), (old, after)):  # the order of buckets does not matter
+        held["call_values"] = rows(path, CALL_VALUES)
+        assert len(held["call_values"]) > 1
     for table, stored in before.items():
         assert sorted(after[table], key=repr) == sorted(stored, key=repr), table
     with in_process(old, Clock()) as service:

@@ -16,10 +16,11 @@ import server.views
 from bandit import Assignment, Bandit
 from bandit.measures import Measure
 from server.errors import StoreProblem, StoreUnavailable
+from server.intake import CAPACITY
 from server.operations import Choose
 from server.schema import TERMS, Synchronous, migrations, prepare
 from server.store import Store
-from server.writer import QUEUE, Writer
+from server.writer import Writer
 from tests.server.running import Service, check_ledger, everything, in_process, is_problem, rows, wait_until
 
 
@@ -112,7 +113,7 @@ def test_requests_beyond_the_queue_are_turned_away_at_once(path: Path) -> None:
     writer = Writer(Store(path))  # never started, so nobody takes what waits
 
     async def overload() -> list[object]:
-        waiting = [asyncio.ensure_future(writer.ask(Choose("x", "u"), 0.3)) for _ in range(QUEUE)]
+        waiting = [asyncio.ensure_future(writer.ask(Choose("x", "u"), 0.3)) for _ in range(CAPACITY)]
         await asyncio.sleep(0)
         start = time.monotonic()
         with pytest.raises(StoreUnavailable, match="too many"):
@@ -208,7 +209,7 @@ def test_the_store_is_durable_and_its_log_is_bounded(path: Path) -> None:
     found = [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in
              ("journal_mode", "synchronous", "wal_autocheckpoint", "journal_size_limit")]  # fmt: skip
 
-    assert found == ["wal", 2, 250, 64 * 1024 * 1024]
+    assert found == ["wal", 2, 1000, 64 * 1024 * 1024]
     tables = rows(path, "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND schema = 'main'")
     assert {name for name, strict in tables if not strict} == {"sqlite_schema", "_sqlite_migrations"}
     store.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,7 +58,7 @@ def told_by(twin: Bandit, operation: Operation) -> object:
         case Choose(_, user):
             return twin.choose(user)
         case Count(_, reward):
-            return twin.reward(**asdict(reward))
+            return twin.reward(**msgspec.structs.asdict(reward))
         case Move(_, "start"):
             twin.start(actor=API)
         case Move(_, "pause"):
