@@ -380,11 +380,12 @@ class Store:
             changes: What changed.
         """
         many, db, place = self.db.executemany, self.db, (experiment, version)
-        many(_ASSIGNMENT, [(experiment, *row) for row in changes.assignments])
-        many(_MOVED, [(experiment, *row) for row in changes.moved])
-        many(_REWARD, [(experiment, *row) for row in changes.rewards])
-        many(_REWARDED, [(experiment, *row) for row in changes.rewarded])
-        many(_VISITS, [(experiment, *row) for row in changes.visits])
+        for sql, of_users in (
+            (_ASSIGNMENT, changes.assignments), (_MOVED, changes.moved), (_REWARD, changes.rewards),
+            (_REWARDED, changes.rewarded), (_VISITS, changes.visits),
+        ):  # fmt: skip
+            if of_users:
+                many(sql, [(experiment, *row) for row in of_users])
         many(_CELL, [(*place, epoch, arm, SHARD, *rest) for epoch, arm, *rest in changes.cells])
         for sql, rows in ((_RETURNING, changes.returning), (_WAITING, changes.waiting)):
             many(

@@ -34,12 +34,10 @@ Outcomes = list[tuple[Ticket, object]]
 
 
 def answer(outcomes: Outcomes) -> None:
-    """Resolve futures, all of one event loop with one call, because waking it is what costs."""
-    resolved = [(ticket.future, outcome) for ticket, outcome in outcomes if ticket.future is not None]
-    for loop in {future.get_loop() for future, _ in resolved}:
-        those = [each for each in resolved if each[0].get_loop() is loop]
-        if not call_back(loop, _resolve, those):
-            log.warning("%d answers came after the event loop had ended", len(those))
+    """Resolve futures, which are all of one event loop, with one call, because waking it is what costs."""
+    those = [(ticket.future, outcome) for ticket, outcome in outcomes if ticket.future is not None]
+    if those and not call_back(those[0][0].get_loop(), _resolve, those):
+        log.warning("%d answers came after the event loop had ended", len(those))
 
 
 def call_back(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: object) -> bool:
