@@ -37,7 +37,7 @@ class Oversight:
         exposure: Share of users that is let in now, in [0, 1].
         states: By guardrail and arm the state, where it is or was another than "unknown", and since when.
         events: What changed, in order.
-        looked_at: Closed epochs at the last look.
+        looked_at: Closed epochs at the last look; 0 after a restart, because a look too many changes nothing.
         values: Calls by their value, of the arms' present generations.
         alarm: Earliest time at which the ramp can take its next step by the clock alone; infinity: none.
     """
@@ -189,5 +189,5 @@ class Oversight:
                 if state != before:
                     self.states[row, arm] = (state, self._now())
                     reason = f"{row_name(self.experiment, row)}: {before} to {state}"
-                    evidence = evidence_of(self.experiment, found, row, arm)
+                    evidence = {"state": state, **evidence_of(self.experiment, found, row, arm)}
                     self.note("guardrail", reason, SYSTEM, self.experiment.arms[arm], evidence)

@@ -72,7 +72,7 @@ class Fixed:
         self,
         posterior: Posterior,
         n_users: FloatArray,  # noqa: ARG002 (reads no data)
-        feasible: FloatArray | None = None,  # noqa: ARG002
+        feasible: FloatArray | None = None,  # noqa: ARG002 - all policies are asked alike
     ) -> FloatArray:
         """Return the split."""
         return np.broadcast_to(np.asarray(self.split), posterior.mean.shape)
@@ -89,7 +89,7 @@ class Thompson:
     def allocate(
         self,
         posterior: Posterior,
-        n_users: FloatArray,  # noqa: ARG002
+        n_users: FloatArray,  # noqa: ARG002 - all policies are asked alike
         feasible: FloatArray | None = None,
     ) -> FloatArray:
         """Return P(best) among the arms that may be chosen."""
@@ -111,7 +111,7 @@ class TopTwo:
     def allocate(
         self,
         posterior: Posterior,
-        n_users: FloatArray,  # noqa: ARG002
+        n_users: FloatArray,  # noqa: ARG002 - all policies are asked alike
         feasible: FloatArray | None = None,
     ) -> FloatArray:
         """Return q_k w_k (beta + (1 − beta) Σ_{j≠k} w_j / (1 − w_j)), w = P(best) among the arms that may be chosen.
@@ -144,7 +144,7 @@ class EpsilonGreedy:
     def allocate(
         self,
         posterior: Posterior,
-        n_users: FloatArray,  # noqa: ARG002
+        n_users: FloatArray,  # noqa: ARG002 - all policies are asked alike
         feasible: FloatArray | None = None,
     ) -> FloatArray:
         """Return (1 − epsilon) on the best mean, epsilon spread evenly."""

@@ -12,7 +12,6 @@ import msgspec
 
 from bandit import Assignment, Bandit, Receipt
 from bandit.epochs import Cell, Epoch
-from bandit.events import SYSTEM
 from bandit.measures import FAILED
 from bandit.outcomes import Outcome
 from bandit.users import Visit
@@ -268,8 +267,7 @@ class Live:
     def written(self) -> None:
         """Note that `changes` are stored, and tell the operator whom the system took away from users."""
         for event in self.bandit.events[self._constraints.n_events :]:
-            if event.kind == "suspended" and event.actor == SYSTEM:
-                tell(self.bandit.experiment.key, event)
+            tell(self.bandit.experiment, event)
         self.version += 1
         self.quiet_until = 0.0
         self._mark()

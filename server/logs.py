@@ -13,8 +13,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Literal
 
-from bandit import InvalidExperiment
-from bandit.events import Event
+from bandit import Experiment, InvalidExperiment
+from bandit.events import SYSTEM, Event
 
 LogFormat = Literal["text", "json"]
 
@@ -90,9 +90,16 @@ def _lines(error: BaseException) -> list[str]:
     ]
 
 
-def tell(key: str, event: Event) -> None:
-    """Say that a variant was taken away from users; the reason of the system's own suspensions is the limit."""
-    fields = {"experiment": key, "variant": event.variant, "limit": event.reason}
-    log.warning(
-        "experiment '%s': variant '%s' was suspended: %s", key, event.variant, event.reason, extra={"fields": fields}
-    )
+def tell(experiment: Experiment, event: Event) -> None:
+    """Say what the system did or saw that somebody should know of now: a suspension, or that control breaks a limit."""
+    control = experiment.arms[experiment.control]
+    if event.kind == "suspended" and event.actor == SYSTEM:
+        limit = event.reason
+        words = f"variant '{event.variant}' was suspended"
+    elif event.kind == "guardrail" and event.variant == control and event.evidence["state"] == "breached":
+        limit = str(event.evidence["metric"])
+        words = f"control ('{control}') breaks a limit, and nothing takes its place"
+    else:
+        return
+    fields = {"experiment": experiment.key, "variant": event.variant, "limit": limit}
+    log.warning("experiment '%s': %s: %s", experiment.key, words, limit, extra={"fields": fields})

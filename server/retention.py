@@ -189,7 +189,7 @@ class Retention:
                         break
                     user, *_, last, _, _ = row
                     db.execute(
-                        f"UPDATE assignments SET {forget} WHERE experiment = ? AND user_id = ?",  # noqa: S608
+                        f"UPDATE assignments SET {forget} WHERE experiment = ? AND user_id = ?",  # noqa: S608 - our own names
                         (cell.experiment, user),
                     )
                     chain = [_Call(*call) for _, *call in db.execute(CALLS, next_one)] if last else []

@@ -285,7 +285,7 @@ class Store:
 
         def sums(table: str, *names: str) -> list[tuple[tuple[int, ...], list[float]]]:
             columns, n = ", ".join((*names, *TERMS)), len(names)
-            rows = self.db.execute(f"SELECT {columns} FROM {table} WHERE experiment = ? AND version > ?", place)  # noqa: S608
+            rows = self.db.execute(f"SELECT {columns} FROM {table} WHERE experiment = ? AND version > ?", place)  # noqa: S608 - our own names
             return [(row[:n], [float(term) for term in row[n:] if term is not None]) for row in rows]
 
         return News(
@@ -315,7 +315,7 @@ class Store:
     def create(self, experiment: Experiment, saved: SavedState, now: float) -> None:
         """Store a new experiment as a draft."""
         self.db.execute(
-            "INSERT INTO experiments (key, definition, state, serve, truncated, now, origins, version, created_at,"  # noqa: S608
+            "INSERT INTO experiments (key, definition, state, serve, truncated, now, origins, version, created_at,"  # noqa: S608 - our own names
             f" {', '.join(RAMP)}) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
             (
                 experiment.key, experiment.to_json(), saved.state, saved.serve, int(saved.truncated), saved.now,
@@ -407,7 +407,7 @@ class Store:
         if changes.definition is not None:
             db.execute("UPDATE experiments SET definition = ? WHERE id = ?", (changes.definition, experiment))
         db.execute(
-            "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"  # noqa: S608
+            "UPDATE experiments SET state = ?, serve = ?, truncated = ?, now = ?, origins = ?, started_at = ?,"  # noqa: S608 - our own names
             f" stopped_at = ?, {', '.join(f'{name} = ?' for name in RAMP)}, version = ?,"
             " structure = CASE WHEN ? THEN ? ELSE structure END WHERE id = ?",
             (
@@ -470,7 +470,7 @@ class Store:
 def load(db: sqlite3.Connection, key: str) -> Stored | None:
     """Return a stored experiment, None if there is none; to be called inside one transaction."""
     row = db.execute(
-        "SELECT id, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at,"  # noqa: S608
+        "SELECT id, version, definition, state, serve, truncated, now, origins, created_at, started_at, stopped_at,"  # noqa: S608 - our own names
         f" {', '.join(RAMP)} FROM experiments WHERE key = ?",
         (key,),
     ).fetchone()
@@ -514,7 +514,7 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
 
     returning: dict[tuple[int, int], list[tuple[int, int, list[float]]]] = {}
     for epoch, arm, measure, window, *terms in db.execute(
-        f"SELECT epoch, arm, measure, visit_window, {', '.join(TERMS)} FROM returning_sums"  # noqa: S608
+        f"SELECT epoch, arm, measure, visit_window, {', '.join(TERMS)} FROM returning_sums"  # noqa: S608 - our own names
         " WHERE experiment = ? AND shard = ?",
         (number, SHARD),
     ):
@@ -522,7 +522,7 @@ def _epochs(db: sqlite3.Connection, number: int, experiment: Experiment) -> list
         returning.setdefault((epoch, arm), []).append((measure, window, row))
     waiting: dict[tuple[int, int], list[tuple[int, int, int, list[float]]]] = {}
     for epoch, arm, measure, window, moment, *terms in db.execute(
-        f"SELECT epoch, arm, measure, visit_window, moment, {', '.join(TERMS)} FROM waiting_sums"  # noqa: S608
+        f"SELECT epoch, arm, measure, visit_window, moment, {', '.join(TERMS)} FROM waiting_sums"  # noqa: S608 - our own names
         " WHERE experiment = ? AND shard = ?",
         (number, SHARD),
     ):

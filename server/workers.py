@@ -22,6 +22,7 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from bandit import parse_json
 from server.app import create_app
@@ -79,17 +80,21 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
         writer.each_look = Retention(writer.store, service.retain).step
     experiments = [parse_json(text) for text in service.experiments]
     served = create_app(service.path, loopback=service.loopback, experiments=experiments, say=say, writer=writer)
-    config = uvicorn.Config(
-        served, http=OneWrite, ws="none", log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
-        timeout_graceful_shutdown=10, lifespan="on", server_header=False, proxy_headers=False,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(http_config(served))
     # uvicorn raises the signal that ended it once more; for us that is a normal end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     server.run(sockets=[listener])
     if not server.started:
         sys.exit(1)
+
+
+def http_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how HTTP is spoken."""
+    return uvicorn.Config(
+        app, http=OneWrite, ws="none", log_config=None, log_level="warning", access_log=False, timeout_keep_alive=75,
+        timeout_graceful_shutdown=10, lifespan="on", server_header=False, proxy_headers=False,
+    )  # fmt: skip
 
 
 def serve_many(workers: int, service: Service, listener: socket.socket) -> None:

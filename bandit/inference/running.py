@@ -260,7 +260,7 @@ class _Absolute:
             else:
                 self.width = columns_of_limit(rail, np.zeros(_WIDEST), np.zeros(())).shape[-1]
 
-    def columns(self, p: FloatArray, users: FloatArray, sums: FloatArray) -> FloatArray:  # noqa: ARG002
+    def columns(self, p: FloatArray, users: FloatArray, sums: FloatArray) -> FloatArray:  # noqa: ARG002 - all are asked alike
         if not self._limit.above:
             return columns_of_limit(self._rail, sums, users)
         return np.stack([sums[..., N], np.clip(sums[..., Z], 0.0, sums[..., N])], axis=-1)
@@ -331,7 +331,7 @@ class _Ratio:
         self._sums = np.zeros((*shape, 4))
         self.width = len(self._wealths(from_zero(_two(like, self._sums, self._sums, np.full(shape, 1.0 / shape[1])))))
 
-    def columns(self, p: FloatArray, users: FloatArray, sums: FloatArray) -> FloatArray:  # noqa: ARG002
+    def columns(self, p: FloatArray, users: FloatArray, sums: FloatArray) -> FloatArray:  # noqa: ARG002 - all are asked alike
         rows = sums[..., :4]
         running = self._wealths(from_zero(_two(self._like, self._sums, rows, p)))
         self._sums = self._sums + rows
@@ -366,10 +366,10 @@ class _Contrast:
 
     def add(
         self,
-        starts: _Starts,  # noqa: ARG002
-        begun: BoolArray,  # noqa: ARG002
+        starts: _Starts,  # noqa: ARG002 - all are asked alike
+        begun: BoolArray,  # noqa: ARG002 - all are asked alike
         p: FloatArray,
-        users: FloatArray,  # noqa: ARG002
+        users: FloatArray,  # noqa: ARG002 - all are asked alike
         sums: Sequence[FloatArray | None],
     ) -> None:
         found = sums[self._index]
@@ -380,7 +380,7 @@ class _Contrast:
         self._scores = new if self._scores is None else _each(lambda a, b: a + b, self._scores, new)
         self._sums = self._sums + rows
 
-    def log_e(self, starts: _Starts | None = None) -> FloatArray:  # noqa: ARG002
+    def log_e(self, starts: _Starts | None = None) -> FloatArray:  # noqa: ARG002 - all are asked alike
         scores = self._scores
         if scores is None:
             return np.zeros(self._sums.shape[:-1])

@@ -56,7 +56,7 @@ def certified_means(
         runs: How many.
     """
     assert measure.limit is not None  # noqa: S101 (callers have both)
-    assert measure.cap is not None  # noqa: S101
+    assert measure.cap is not None  # noqa: S101 - only those with a cap come here
     n = arm_epochs(experiment, users)
     law = Skewed(sigma, (mean_before_cut(measure.limit, sigma, measure.cap),), measure.cap).laws[0]
     ratio = np.minimum(law.draw(rng, runs * users).reshape(runs, users), measure.cap) / measure.limit - 1.0

@@ -145,17 +145,17 @@ class _Rebuilt:
             outcome = float(total) if calls == 1 else (calls, total, first)
             exact[*self._cells[user], slot].append(outcome_value(self._measures[slot], outcome))
 
-        stored = self._stored(f"SELECT epoch, arm, measure, {terms} FROM sums WHERE experiment = ?", 3)  # noqa: S608
+        stored = self._stored(f"SELECT epoch, arm, measure, {terms} FROM sums WHERE experiment = ?", 3)  # noqa: S608 - our own names
         _same(what, stored, self._sums(ys, origins))
         closed = self._sums(exact, origins)
         _same(f"{what} of closed epochs", {place: stored[place] for place in closed}, closed, rounding=0.0)
         both = " UNION ALL ".join(
-            f"SELECT epoch, arm, measure, visit_window, {terms} FROM {table} WHERE experiment = ?1"  # noqa: S608
+            f"SELECT epoch, arm, measure, visit_window, {terms} FROM {table} WHERE experiment = ?1"  # noqa: S608 - our own names
             for table in ("returning_sums", "waiting_sums")
         )
         summed = ", ".join(f"sum({term})" for term in TERMS)
         came_back = self._stored(
-            f"SELECT epoch, arm, measure, visit_window, {summed} FROM ({both}) GROUP BY 1, 2, 3, 4",  # noqa: S608
+            f"SELECT epoch, arm, measure, visit_window, {summed} FROM ({both}) GROUP BY 1, 2, 3, 4",  # noqa: S608 - our own names
             4,
         )
         _same(f"{what} of those who came back", came_back, self._sums(again, origins))

@@ -23,9 +23,9 @@ from bandit import parse_json
 from bandit.inference.windows import window_of
 from bandit.measures import FAILED, measures_of
 from server.app import create_app
-from server.protocol import OneWrite
 from server.schema import TERMS
 from server.store import Store
+from server.workers import http_config
 from server.writer import Writer
 from tests.server.unpacked import opened
 
@@ -127,8 +127,7 @@ def in_process(path: Path, clock: Clock | None = None, *, choose_seconds: float 
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         app = create_app(path, writer=writer, choose_seconds=choose_seconds)
-        config = uvicorn.Config(app, http=OneWrite, ws="none", log_level="error", lifespan="on")
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(http_config(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         service = Service(url, path, writer, clock)

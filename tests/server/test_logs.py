@@ -217,6 +217,28 @@ def test_each_suspension_by_the_system_is_said_once_and_never_again(
     ]
 
 
+def test_control_is_not_taken_away_when_it_breaks_a_limit_but_that_is_said_once(
+    logged: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    logged.create("x", **SLOW)
+    users = [{"experiment": "x", "user_id": f"u{i}"} for i in range(400)]
+    for start in (0, 200):  # what the first half did is seen when the second half comes
+        chosen = logged.http.post("/choose/batch", json={"items": users[start : start + 200]}).json()["items"]
+        told = [
+            {
+                "experiment": "x", "user_id": item["user_id"], "request_id": item["user_id"],
+                "metrics": {"latency_ms": 9000.0 if item["variant"] == "A" else 9.0},
+            }
+            for item in chosen
+        ]  # fmt: skip
+        assert logged.http.post("/reward/batch", json={"items": told}).status_code == 200
+
+    warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    words = "experiment 'x': control ('A') breaks a limit, and nothing takes its place: "
+    assert [record.getMessage().startswith(words) for record in warnings] == [True]
+    assert [event["variant"] for event in logged.events("x") if event["kind"] == "suspended"] == []
+
+
 def test_trouble_with_the_store_is_said_when_it_begins_and_when_it_ends(
     logged: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
