@@ -184,6 +184,28 @@ class Bandit:
             self.timeline.close(now)  # this may have been the value that the epoch waited for
         return self._receipts.of(became)
 
+    def standing(self, user_id: str, variant: str | None = None) -> tuple[Cell | None, str | None]:
+        """Return where a user is counted, and what keeps anything that happens to them now from counting.
+
+        Args:
+            user_id: Who.
+            variant: What was really served, or None: not said.
+
+        Returns:
+            The (epoch, arm) that the user was assigned in, None without a variant; and a reason as in
+            `Receipt.ignored`, "late" after the user's window, or None.
+
+        Raises:
+            InvalidId, UnknownVariant: The call is malformed.
+            NoAssignment: `choose` would enrol this user now; it has to come first.
+        """
+        check_id(user_id, "user_id")
+        served = None if variant is None else self.experiment.arm(variant)
+        cell = self.users.cells.get(user_id)
+        if cell is None:
+            return None, self._why_not_assigned(user_id, None, {})
+        return cell, self._why_not_learned(user_id, cell, served, self._time())
+
     @classmethod
     def restored(cls, experiment: Experiment, saved: SavedState, clock: Callable[[], float] | None = None) -> Bandit:
         """Return the bandit that `saved_state` described; its users are to be put into `users`."""

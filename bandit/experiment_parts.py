@@ -28,6 +28,10 @@ from bandit.wording import received
 
 Kind = Literal["binary", "numeric"]
 PerUser = Literal["mean", "first", "any", "sum"]
+
+INTERACTION_FIELDS = ("latency_ms", "prompt_tokens", "completion_tokens", "safety_flag", "user_feedback_score")
+"""Fields of the interaction log that can feed a metric."""
+
 PolicyKind = Literal["fixed", "thompson", "top_two", "epsilon_greedy", "ucb", "explore_then_commit"]
 
 LimitKind = Literal["max_increase", "max_decrease", "min", "max"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from bandit.errors import Problem
-from bandit.experiment_parts import Goal, Guardrail, PolicySettings, Rewards, Rollout, Variant
+from bandit.experiment_parts import INTERACTION_FIELDS, Goal, Guardrail, PolicySettings, Rewards, Rollout, Variant
 from bandit.wording import listed, path, received, unknown_name
 
 if TYPE_CHECKING:
@@ -68,7 +68,13 @@ def guardrail_problems(guardrails: Sequence[Guardrail], goal: Goal | None) -> li
         found.append(Problem("", message))
     kinds: dict[str, str] = {} if goal is None else {goal.metric: goal.kind}
     measured: dict[object, int] = {}
+    fields: dict[str, tuple[int, str]] = {}
     for index, rail in enumerate(guardrails):
+        if rail.field is not None:
+            first, field = fields.setdefault(rail.metric, (index, rail.field))
+            if field != rail.field:
+                message = f"received '{rail.field}', allowed: '{field}', as guardrails[{first}] has it for this metric"
+                found.append(Problem(f"[{index}].field", message))
         kind = kinds.setdefault(rail.metric, rail.kind)
         if kind != rail.kind:
             message = f"received '{rail.kind}', allowed: '{kind}', as {received(rail.metric)} is declared above"
@@ -163,6 +169,12 @@ def notes(experiment: Experiment) -> tuple[str, ...]:
     ]
     if policy.half_life is not None and policy.kind in POLICIES_THAT_REMEMBER:
         sentences.append(f"policy.half_life does not act under kind '{policy.kind}', which forgets nothing")
+    sentences += [
+        f"guardrails[{index}].field: no metric of the interaction log ({', '.join(INTERACTION_FIELDS)}), so only /reward"
+        f" feeds '{rail.metric}'"
+        for index, rail in enumerate(experiment.guardrails)
+        if rail.field is not None and rail.field not in INTERACTION_FIELDS
+    ]
     return (*sentences, *_rollout_notes(experiment.rollout))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bandit.experiment import Experiment, Goal, Guardrail
+from bandit.experiment_parts import INTERACTION_FIELDS
 
 FAILED = "failed"
 """The built-in binary metric: this call crashed or timed out."""
@@ -137,6 +138,19 @@ def first_origin(experiment: Experiment, measure: int) -> float | None:
 def metric_kinds(experiment: Experiment) -> Mapping[str, str]:
     """Return every metric that a reward may name, with its kind; "failed" has a field of its own."""
     return {m.metric: m.kind for m in measures_of(experiment) if m.metric != FAILED}
+
+
+def metric_fields(experiment: Experiment) -> Mapping[str, str]:
+    """Return the field of the interaction log that feeds each metric; absent where it has none for it.
+
+    A metric is fed by the field of its own name, or by the one that a guardrail on it names. "failed" is none of them:
+    it has a field of its own, as in rewards.
+    """
+    fields = {experiment.goal.metric: experiment.goal.metric}
+    for rail in experiment.guardrails:
+        if rail.field is not None or rail.metric not in fields:
+            fields[rail.metric] = rail.field_name
+    return {metric: field for metric, field in fields.items() if field in INTERACTION_FIELDS and metric != FAILED}
 
 
 def metric_bounds(experiment: Experiment, metric: str) -> tuple[float, float]:

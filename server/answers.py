@@ -173,6 +173,40 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     rewards: list[UserReward]
 
 
+class LoggedInteraction(msgspec.Struct, kw_only=True):
+    """A stored interaction."""
+
+    number: Annotated[int, msgspec.Meta(description="from 1 in the order of coming; it never changes")]
+    experiment: str
+    request_id: str
+    user_id: str
+    created_at: Time
+    variant: Annotated[str | None, msgspec.Meta(description="whom it counts for; null: no variant")]
+    epoch: Annotated[int | None, msgspec.Meta(description="the user's; null if it counts for no variant")]
+    propensity: Annotated[float | None, msgspec.Meta(description="the user's; null if it counts for no variant")]
+    reason: Annotated[str | None, msgspec.Meta(description="why it counts for none")]
+    variant_id: Annotated[str | None, msgspec.Meta(description="what was really served, as it was told")]
+    model_name: str | None
+    system_prompt_version: str | None
+    latency_ms: float | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    safety_flag: bool | None
+    user_feedback_score: float | None
+    failed: bool | None
+    user_input: str | None
+    model_output: str | None
+    erased_at: Annotated[Time, msgspec.Meta(description="when its texts were erased")]
+
+
+class InteractionsAnswer(msgspec.Struct, kw_only=True):
+    """Interactions, in the order of coming."""
+
+    experiment: str
+    interactions: list[LoggedInteraction]
+    next: Annotated[int, msgspec.Meta(description="`after` of the next call: nothing is left out and nothing repeated")]
+
+
 class HappenedEvent(msgspec.Struct, kw_only=True):
     """One change."""
 
@@ -208,6 +242,7 @@ ALL: tuple[type, ...] = (
     VariantAnswer,
     VersionAnswer,
     EventsAnswer,
+    InteractionsAnswer,
     DryRunAnswer,
     ExperimentsAnswer,
     UserAnswer,

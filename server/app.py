@@ -65,6 +65,12 @@ guardrail still reads it) and `ignored`, which says why a value counts for nobod
 - `failed`: void, because the call failed.
 - `unused`: a failure that no measure of this experiment feels."""
 
+LOG = """Stored once per (experiment, request_id), so a call can be repeated. Call `/choose` first.
+
+The metrics of the experiment that it carries count as they do in `/reward` under the same request id: a metric is fed
+by the field of its name, or by the one that a guardrail names as its `field`. An interaction whose `variant_id` is not
+the user's variant counts for none (`reason`: `other_variant`) and is stored all the same, its metrics `ignored`."""
+
 BATCH = """Each item is the body of a call of `{path}` and is answered, at the same place, as that call alone: with its
 answer and `"status": 200`, or with its problem document, whose `status` is that of the call. One that is refused does
 not fail the others. A batch as a whole is refused only if it is not JSON, too large, or no list of 1 to 1,000 items.
@@ -136,6 +142,7 @@ def _add_hot_paths(app: FastAPI, hot: Hot) -> None:
     about: tuple[tuple[str, str, str, str, dict[int | str, Any]], ...] = (
         ("/choose", "Choose", "Which variant does a user get?", CHOOSE, problems(404)),
         ("/reward", "Reward", "What happened to a user", REWARD, problems(404, 409)),
+        ("/interactions", "Interaction", "What a user's model was asked and answered", LOG, problems(404, 409)),
         (
             "/choose/batch", "ChooseBatch", "Which variants do many users get?",
             BATCH.format(path="/choose", busy=BUSY_CHOOSE), {},
@@ -143,6 +150,10 @@ def _add_hot_paths(app: FastAPI, hot: Hot) -> None:
         (
             "/reward/batch", "RewardBatch", "What happened to many users",
             BATCH.format(path="/reward", busy=BUSY_REWARD), {},
+        ),
+        (
+            "/interactions/batch", "InteractionBatch", "What many users' models were asked and answered",
+            BATCH.format(path="/interactions", busy=BUSY_REWARD), {},
         ),
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from bandit import BanditError, Experiment, parse_json, parse_toml
 from bandit.durations import seconds
 from server.backup import backup
 from server.demo import Demo
+from server.export import Format, What, export
 from server.guard import is_loopback
 from server.logs import LogFormat, configure
 from server.schema import Synchronous, prepare
@@ -137,6 +138,34 @@ def backup_command(
         f"copied {path} to {target}: experiments {copied.experiments:,}, users {copied.users:,}, "
         f"rewards {copied.rewards:,}, {copied.size / 1e6:,.1f} MB, integrity ok"
     )
+
+
+@app.command("export")
+def export_command(
+    key: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Key of the experiment.")],
+    what: Annotated[
+        What, typer.Option(help="What rows: of interactions, of rewards, of assigned users.")
+    ] = "interactions",
+    form: Annotated[Format, typer.Option("--format", help="A JSON object a line, or CSV with a header.")] = "jsonl",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist; default: standard output.")] = None,
+    texts: Annotated[bool, typer.Option(help="With what users asked and were answered.")] = True,
+    db: _Db = None,
+) -> None:
+    """Write the raw rows of an experiment as they are at one moment; the server goes on meanwhile."""
+    path = _path(db)
+    try:
+        if out is None:
+            export(path, key, what, form, sys.stdout, texts=texts)
+            return
+        with out.open("x", encoding="utf-8", newline="") as file:
+            n = export(path, key, what, form, file, texts=texts)
+    except OSError as error:
+        _refuse(f"cannot write {out or 'to standard output'}: {error.strerror or error}")
+    except BanditError as error:
+        if out is not None:
+            out.unlink(missing_ok=True)
+        _refuse(str(error))
+    typer.echo(f"{what} of '{key}' in {out}: {n:,}")
 
 
 def _refuse_options_of_the_server(context: typer.Context) -> None:

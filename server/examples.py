@@ -23,6 +23,38 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
             "value": {**_CALL, "request_id": "request-2", "metrics": {}, "failed": True},
         },
     },
+    "InteractionRequest": {
+        "demo": {
+            "summary": "What that user's model was asked and answered",
+            "value": {
+                **_CALL,
+                "request_id": "request-5",
+                "model_name": "small-instruct",
+                "system_prompt_version": "v2",
+                "latency_ms": 912.0,
+                "prompt_tokens": 184,
+                "completion_tokens": 71,
+                "safety_flag": False,
+                "user_input": "Where is my parcel?",
+                "model_output": "It left the depot this morning. You can follow it here: ...",
+            },
+        },
+        "failed": {
+            "summary": "There was no answer",
+            "value": {**_CALL, "request_id": "request-6", "failed": True, "user_input": "Where is my parcel?"},
+        },
+    },
+    "InteractionBatchRequest": {
+        "demo": {
+            "summary": "Two of them",
+            "value": {
+                "items": [
+                    {**_CALL, "request_id": "request-7", "latency_ms": 840.5},
+                    {**_CALL, "request_id": "request-8", "latency_ms": 1002.0},
+                ]
+            },
+        },
+    },
     "ChooseBatchRequest": {
         "demo": {
             "summary": "Two users of the demo",

@@ -22,9 +22,19 @@ from bandit.json_values import json_object
 from server.body import too_large
 from server.errors import StoreUnavailable, Unexpected
 from server.ids import new_id
+from server.interactions import Interaction, Logged
 from server.live import Reward
-from server.messages import Batch, ChooseRequest, RewardAnswer, RewardRequest, decode, not_json
-from server.operations import Choose, Count, Operation
+from server.messages import (
+    Batch,
+    ChooseRequest,
+    InteractionAnswer,
+    InteractionRequest,
+    RewardAnswer,
+    RewardRequest,
+    decode,
+    not_json,
+)
+from server.operations import Choose, Count, Log, Operation
 from server.problems import Answer, answer_to
 from server.views import Tail, View
 from server.writer import Writer
@@ -34,6 +44,12 @@ LARGEST_CALL = 64 * 1024
 
 LARGEST_BATCH = 1_000_000
 """Bytes of a batch."""
+
+LARGEST_INTERACTION = 1_000_000
+"""Bytes of one interaction, alone or in a batch: its texts may be long."""
+
+LARGEST_LOG = 8_000_000
+"""Bytes of a batch of interactions."""
 
 CHOOSE_SECONDS = 0.25
 """How long a user waits for the store before the request goes on with control."""
@@ -90,11 +106,14 @@ class Hot:
         self._writer = writer
         self._batch_decoder = msgspec.json.Decoder(Batch)
         choices, rewards = _Choices(writer.views, choose_seconds), _Rewards(reward_seconds)
+        interactions = _Interactions(reward_seconds)
         self.paths = {
             "/choose": Call(choices, many=False, largest_body=LARGEST_CALL),
             "/reward": Call(rewards, many=False, largest_body=LARGEST_CALL),
             "/choose/batch": Call(choices, many=True, largest_body=LARGEST_BATCH),
             "/reward/batch": Call(rewards, many=True, largest_body=LARGEST_BATCH),
+            "/interactions": Call(interactions, many=False, largest_body=LARGEST_INTERACTION),
+            "/interactions/batch": Call(interactions, many=True, largest_body=LARGEST_LOG),
         }
 
     async def answer(self, path: str, body: bytes) -> Answer:
@@ -168,6 +187,10 @@ class Kind(Protocol):
     def seconds(self) -> float:
         """How long a call of it waits for the store at most."""
 
+    @property
+    def largest(self) -> int:
+        """Most bytes of a call in a batch."""
+
     def check(self, body: bytes | msgspec.Raw) -> bytes | Waiting:
         """Return the answer to a call as JSON, or what the writer has to be asked.
 
@@ -184,6 +207,8 @@ class Kind(Protocol):
 
 
 class _Choices:
+    largest = LARGEST_CALL
+
     def __init__(self, views: Mapping[str, View], seconds: float) -> None:
         self.seconds = seconds
         self._views = views
@@ -223,6 +248,8 @@ class _Choices:
 
 
 class _Rewards:
+    largest = LARGEST_CALL
+
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._decoder = msgspec.json.Decoder(RewardRequest)
@@ -249,6 +276,38 @@ class _Rewards:
         return _encode(_answer(receipt))
 
 
+class _Interactions:
+    largest = LARGEST_INTERACTION
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._decoder = msgspec.json.Decoder(InteractionRequest)
+
+    def check(self, body: bytes | msgspec.Raw) -> Waiting:
+        told = decode(body, self._decoder)
+        check_id(told.user_id, "user_id")
+        check_id(told.request_id, "request_id")
+        fields = {name: getattr(told, name) for name in Interaction.__struct_fields__}
+        return Waiting(Log(told.experiment, Interaction(**fields)))
+
+    def finish(self, call: Waiting, outcome: object) -> bytes:  # noqa: ARG002 - what became of it says all
+        if isinstance(outcome, BanditError):
+            raise outcome
+        logged = cast("Logged", outcome)
+        answer = _answer(logged.receipt)
+        return _encode(
+            InteractionAnswer(
+                interaction=logged.status,
+                variant=logged.variant,
+                reason=logged.reason,
+                accepted=answer.accepted,
+                duplicate=answer.duplicate,
+                late=answer.late,
+                ignored=answer.ignored,
+            )
+        )
+
+
 def _answer(receipt: Receipt) -> RewardAnswer:
     return RewardAnswer(
         accepted=list(receipt.accepted),
@@ -268,8 +327,8 @@ def _check_attributes(attributes: Mapping[str, object]) -> None:
 
 
 def _check_item(kind: Kind, text: msgspec.Raw) -> bytes | Waiting:
-    if len(bytes(text)) > LARGEST_CALL:
-        raise too_large(LARGEST_CALL)
+    if len(bytes(text)) > kind.largest:
+        raise too_large(kind.largest)
     return kind.check(text)
 
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Literal
 
 import msgspec
 
-from bandit import Assignment, Bandit, Receipt
+from bandit import Assignment, Bandit, ConflictingReward, Receipt
 from bandit.epochs import Cell, Epoch
 from bandit.measures import FAILED
 from bandit.outcomes import Outcome
 from bandit.users import Visit
 from server.columns import counts_text, outcomes_from, outcomes_text, sums_text, values_text, visits_from, visits_text
 from server.constraints import Constraints
+from server.interactions import Interaction, Known, Logged, Row, row_of
 from server.logs import tell
 from server.store import Changes, News, Store, Stored
 
@@ -98,13 +100,16 @@ class Live:
 
     # Users at hand
 
-    def recall(self, users: Iterable[str], rewarded: Iterable[str], requests: Iterable[str]) -> None:
+    def recall(
+        self, users: Iterable[str], rewarded: Iterable[str], requests: Iterable[str], logged: Iterable[str] = ()
+    ) -> None:
         """Load what is stored of these users and requests.
 
         Args:
             users: Everybody at hand.
             rewarded: Those users whose outcomes may change or are asked for.
-            requests: Request ids at hand.
+            requests: Request ids of rewards, and of interactions.
+            logged: Request ids of interactions.
         """
         self.clock.hold()
         held, epochs, rewarded = self.bandit.users, self.bandit.epochs, frozenset(rewarded)
@@ -129,6 +134,7 @@ class Live:
                 earlier = held.recorded.get((request, metric))
                 if earlier is None or earlier.revision < recorded.revision:
                     held.recorded[request, metric] = recorded
+        self._interactions.update(self.store.interactions(self.id, list(logged)))
 
     def _may_visit(self, cell: Cell, since: float) -> bool:
         """Whether a value of a user may be one of a later window; time stands still while the user is at hand."""
@@ -151,6 +157,8 @@ class Live:
         self._last_reward: dict[str, int] = {}
         self._parts: dict[str, int] = {}
         self._rows: list[tuple[int, str, int, str, float, int | None, str]] = []
+        self._interactions: dict[str, Known] = {}
+        self._new_interactions: list[Row] = []
 
     def _outcomes_of(self, cell: Cell) -> Iterator[tuple[int, Outcome]]:
         """Yield (measure, outcome state) of every user of a cell: as stored, but those at hand as they are now."""
@@ -205,6 +213,40 @@ class Live:
             self._rewarded[user] = None
         return receipt
 
+    def log(self, told: Interaction) -> Logged:
+        """Count what an interaction says of metrics, noting its row.
+
+        Raises:
+            BanditError: As of a reward; or the request id was used for another interaction. Nothing changed.
+        """
+        bandit, metrics = self.bandit, told.metrics(self.bandit.experiment)
+        before = self._interactions.get(told.request_id)
+        if before is not None:
+            return self._again(told, before, metrics)
+        cell, reason = bandit.standing(told.user_id, told.variant_id)
+        receipt = Receipt()
+        if metrics or told.failed:
+            receipt = self.reward(Reward(told.user_id, told.request_id, metrics, told.variant_id, told.failed))
+        counts = cell is not None and reason in (None, "late")
+        place = _place(cell) if cell is not None and counts else None
+        self._new_interactions.append(row_of(told, self.clock.latest, place, None if counts else reason))
+        arm = None if place is None else place[1]
+        self._interactions[told.request_id] = Known(told.user_id, arm, None if counts else reason, told.digest())
+        return self._logged("stored", self._interactions[told.request_id], receipt)
+
+    def _again(self, told: Interaction, before: Known, metrics: Mapping[str, object]) -> Logged:
+        """Answer an interaction whose request id came before."""
+        if before.user_id != told.user_id or before.digest not in (None, told.digest()):
+            raise ConflictingReward(
+                f"request_id '{told.request_id}' already logged another interaction; use a new request_id"
+            )
+        names = (*metrics, *((FAILED,) if told.failed else ()))
+        return self._logged("duplicate", before, Receipt(duplicate=names))
+
+    def _logged(self, status: Literal["stored", "duplicate"], what: Known, receipt: Receipt) -> Logged:
+        variant = None if what.arm is None else self.bandit.experiment.arms[what.arm]
+        return Logged(status, variant, what.reason, receipt)
+
     def start(self, *, reason: str = "", actor: str) -> None:
         """Start, noting the first time."""
         self.bandit.start(reason=reason, actor=actor)
@@ -238,7 +280,7 @@ class Live:
         new_events = bandit.events[self._constraints.n_events :]
         came_back = bandit.visits.unwritten
         changed = self._new or self._rows or moved or new_epochs or times or new_events or came_back
-        if not changed and self._row() == self._seen_row:
+        if not changed and not self._new_interactions and self._row() == self._seen_row:
             return None
         changes = Changes(
             bandit.state, bandit.serve, bandit.truncated, self.clock.latest, bandit.origins, bandit.ramp,
@@ -251,7 +293,7 @@ class Live:
             ),
             definition=None if bandit.experiment is self._experiment else bandit.experiment.to_json(),
             rewards=self._rows, epoch_times=times, new_epochs=[_epoch_row(epoch) for epoch in new_epochs],
-            moved=[(user, bandit.users.moved[user]) for user in moved],
+            moved=[(user, bandit.users.moved[user]) for user in moved], interactions=self._new_interactions,
         )  # fmt: skip
         self._collect_users(changes)
         return changes

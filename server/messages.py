@@ -13,6 +13,7 @@ from bandit import InvalidInput, Problem
 from bandit.experiment_rules import MOST_GUARDRAILS
 from bandit.ids import LONGEST_BYTES
 from bandit.wording import path, received, unknown_name
+from server.interactions import LONGEST_TEXT
 from server.problems import Refused
 
 MOST_METRICS = MOST_GUARDRAILS + 1
@@ -172,6 +173,70 @@ class RewardBatchAnswer(msgspec.Struct, kw_only=True):
     items: list[Annotated[Any, _one_of("RewardItem")]]
 
 
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_Text = Annotated[str, msgspec.Meta(max_length=LONGEST_TEXT)]
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+
+
+class InteractionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a user's model was asked and answered. What a field says of a metric counts as it does in `/reward`."""
+
+    experiment: Annotated[str, msgspec.Meta(description="key of the experiment")]
+    user_id: Id
+    request_id: Annotated[Id, msgspec.Meta(description="makes the call idempotent per (experiment, request_id)")]
+    variant_id: Annotated[str | None, msgspec.Meta(description="the variant that was really served")] = None
+    model_name: Annotated[_Name | None, msgspec.Meta(description="the model that answered")] = None
+    system_prompt_version: _Name | None = None
+    latency_ms: Annotated[float, msgspec.Meta(ge=0, le=1e9)] | None = None
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    safety_flag: Annotated[bool | None, msgspec.Meta(description="whether something in it is unsafe")] = None
+    user_feedback_score: Annotated[
+        Value | None, msgspec.Meta(description="true and false for a binary metric alone")
+    ] = None
+    failed: Annotated[
+        bool | None, msgspec.Meta(description="no answer (time-out, crash); true voids its other metrics")
+    ] = None
+    user_input: Annotated[_Text | None, msgspec.Meta(description="what was asked")] = None
+    model_output: Annotated[_Text | None, msgspec.Meta(description="what was answered")] = None
+
+
+class InteractionAnswer(RewardAnswer, kw_only=True):
+    """What became of an interaction, and of each metric that it carries."""
+
+    interaction: Annotated[
+        Literal["stored", "duplicate"], msgspec.Meta(description="duplicate: it came before; nothing changed")
+    ]
+    variant: Annotated[str | None, msgspec.Meta(description="the variant that it counts for")]
+    reason: Annotated[Ignored | None, msgspec.Meta(description="why it counts for none, though it is stored")]
+
+
+class InteractionBatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Calls of `/interactions`."""
+
+    items: Annotated[list[InteractionRequest], _ITEMS]
+
+
+class InteractionItem(InteractionAnswer, kw_only=True):
+    """The answer of `/interactions`, and that it is one."""
+
+    status: Literal[200]
+
+
+class InteractionBatchAnswer(msgspec.Struct, kw_only=True):
+    """An answer or a problem for each call, in their order."""
+
+    items: list[Annotated[Any, _one_of("InteractionItem")]]
+
+
+class ErasedAnswer(msgspec.Struct, kw_only=True):
+    """What was erased."""
+
+    experiment: str
+    user_id: str
+    interactions: Annotated[int, msgspec.Meta(description="interactions of the user whose texts are gone now")]
+
+
 Reason = Annotated[str, msgspec.Meta(description="why, for the events: one line of at most 2,000 characters")]
 
 
@@ -248,6 +313,12 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     RewardBatchRequest,
     RewardItem,
     RewardBatchAnswer,
+    InteractionRequest,
+    InteractionAnswer,
+    InteractionBatchRequest,
+    InteractionItem,
+    InteractionBatchAnswer,
+    ErasedAnswer,
     ReasonRequest,
     StopRequest,
     MoveAnswer,

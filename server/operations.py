@@ -8,8 +8,20 @@ from typing import Protocol
 
 import msgspec
 
-from bandit import Assignment, Bandit, Experiment, InvalidExperiment, InvalidInput, Problem, Receipt, UnknownVariant
+from bandit import (
+    Assignment,
+    Bandit,
+    Experiment,
+    InvalidExperiment,
+    InvalidInput,
+    InvalidReward,
+    Problem,
+    Receipt,
+    UnknownVariant,
+)
+from bandit.measures import metric_fields
 from server.errors import ExperimentExists, NoSuchVariant, UnknownExperiment
+from server.interactions import Interaction, Logged, erase
 from server.live import Live, Reward
 from server.states import variant_state
 from server.store import Store
@@ -80,6 +92,44 @@ class Count(msgspec.Struct, frozen=True):
     def run(self, desk: Desk) -> Receipt:
         """Return the receipt."""
         return _existing(desk, self.key).reward(self.reward)
+
+
+class Log(msgspec.Struct, frozen=True):
+    """What was a user's model asked, and what did it answer?"""
+
+    key: str
+    interaction: Interaction
+
+    @property
+    def user_id(self) -> str:
+        """The user whose it is."""
+        return self.interaction.user_id
+
+    def run(self, desk: Desk) -> Logged:
+        """Return what became of it."""
+        try:
+            return _existing(desk, self.key).log(self.interaction)
+        except UnknownVariant as error:  # under the names that the fields have in the request
+            raise InvalidInput([Problem("variant_id", problem.message) for problem in error.problems]) from error
+        except InvalidReward as error:
+            fields = metric_fields(_existing(desk, self.key).bandit.experiment)
+            places = [problem.field.removeprefix("metrics.") for problem in error.problems]
+            messages = [problem.message for problem in error.problems]
+            raise InvalidInput([*map(Problem, (fields.get(place, place) for place in places), messages)]) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Forget the texts of a user's interactions."""
+
+    key: str
+    user: str
+    user_id: None = None  # what else is stored of the user stays
+
+    def run(self, desk: Desk) -> int:
+        """Return how many interactions had texts."""
+        live = _existing(desk, self.key)
+        return erase(desk.store.db, live.id, self.user, live.clock())
 
 
 @dataclass(frozen=True, slots=True)

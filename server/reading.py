@@ -45,7 +45,7 @@ SELECT at, n, request_id, 0, metrics FROM rewards INDEXED BY rewards_of_nobody
 
 def listing(path: Path) -> list[dict[str, Any]]:
     """Return key, state, users and goal of every experiment, the oldest first."""
-    with _snapshot(path) as db:
+    with snapshot(path) as db:
         users = dict(db.execute("SELECT experiment, sum(assigned) FROM cells GROUP BY experiment"))
         rows = db.execute("SELECT id, key, state, created_at, definition FROM experiments ORDER BY id").fetchall()
     return [
@@ -66,8 +66,8 @@ def description(path: Path, key: str) -> dict[str, Any]:
     Raises:
         UnknownExperiment: There is none with this key.
     """
-    with _snapshot(path) as db:
-        stored, bandit = _stored(db, key)
+    with snapshot(path) as db:
+        stored, bandit = restored(db, key)
     current = bandit.allocation
     return {
         **declared(stored.experiment),
@@ -103,8 +103,8 @@ def report(path: Path, key: str) -> Report:
     Raises:
         UnknownExperiment: There is none with this key.
     """
-    with _snapshot(path) as db:
-        _, bandit = _stored(db, key)
+    with snapshot(path) as db:
+        _, bandit = restored(db, key)
     return bandit.report()
 
 
@@ -120,8 +120,8 @@ def happened(path: Path, key: str, after: int, limit: int) -> dict[str, Any]:
     Raises:
         UnknownExperiment: There is none with this key.
     """
-    with _snapshot(path) as db:
-        _, bandit = _stored(db, key)
+    with snapshot(path) as db:
+        _, bandit = restored(db, key)
     found = events(bandit, after, limit)
     return {"experiment": key, "events": found, "next": found[-1]["number"] if found else after}
 
@@ -139,8 +139,8 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
         InvalidId: The user id cannot be one.
     """
     check_id(user_id, "user_id")
-    with _snapshot(path) as db:
-        stored, bandit = _stored(db, key)
+    with snapshot(path) as db:
+        stored, bandit = restored(db, key)
         row = db.execute(_USER, (stored.id, user_id)).fetchone()
         calls = db.execute(_CALLS, (stored.id, user_id, _MOST_CALLS)).fetchall()
     assignment, outcomes = (None, None) if row is None else (row[:4], row[4])
@@ -153,19 +153,24 @@ def story(path: Path, key: str, user_id: str) -> dict[str, Any]:
         "forced": bandit.experiment.arms[bandit.forced[user_id]] if user_id in bandit.forced else None,
         "assignment": None if assignment is None else _assignment(bandit, assignment),
         "why": _why(bandit, user_id, assignment),
-        "outcomes": [_outcome(bandit.measures[slot], state) for slot, state in sorted(outcomes_from(outcomes).items())],
+        "outcomes": [outcome(bandit.measures[slot], state) for slot, state in sorted(outcomes_from(outcomes).items())],
         "rewards": [value for call in sorted(calls) for value in _values(stored.experiment, user_id, assignment, call)],
     }
 
 
 def ready(path: Path) -> None:
     """Raise `StoreUnavailable` unless the store can be read and has its tables."""
-    with _snapshot(path) as db:
+    with snapshot(path) as db:
         db.execute("SELECT count(*) FROM experiments").fetchone()
 
 
 @contextmanager
-def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """Read a store as of one moment.
+
+    Raises:
+        StoreUnavailable: It cannot be read now.
+    """
     try:
         with closing(connect_read_only(path)) as db:
             db.execute("BEGIN")
@@ -174,7 +179,13 @@ def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
         raise StoreUnavailable(f"the store cannot be read now: {error}") from error
 
 
-def _stored(db: sqlite3.Connection, key: str) -> tuple[Stored, Bandit]:
+def restored(db: sqlite3.Connection, key: str) -> tuple[Stored, Bandit]:
+    """Return a stored experiment, and as it goes on.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+        Unreadable: Its rows cannot be loaded.
+    """
     try:
         stored = load(db, key)
         if stored is not None:
@@ -238,7 +249,8 @@ def _why_usually(bandit: Bandit, user_id: str, row: tuple[int, int, float, float
     return "choose was never called for this user."
 
 
-def _outcome(measure: Measure, state: Outcome) -> dict[str, Any]:
+def outcome(measure: Measure, state: Outcome) -> dict[str, Any]:
+    """Return a user's outcome on a measure."""
     return {
         "metric": measure.metric,
         "per_user": measure.per_user,

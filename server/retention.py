@@ -5,6 +5,8 @@
 The unit is the cell (epoch, arm), because the sums of a closed one are final: copied whole, they are equal to the
 ledger to the last bit, for ever. A cell whose rows do not make its sums is left as it is, and the log says so.
 
+Interactions go as they are: nothing is summed from them, and what they said of metrics is in rows of rewards.
+
 Nothing can count twice: a value whose row is gone comes after its user's window, and that is looked at before anything
 else, so it is `late`. Guardrails with an absolute `max` do look at later windows, and there a value that comes again
 would be a further one. So what such a guardrail reads (rows of its metric, users' visits) stays until the experiment is
@@ -56,6 +58,8 @@ _EARLIER = (
     "SELECT n, metrics FROM rewards INDEXED BY rewards_of_nobody"
     " WHERE experiment = ? AND user_id = ? AND previous IS NULL AND at <= ?"
 )
+_OLD_INTERACTION = "SELECT 1 FROM (SELECT at FROM interactions ORDER BY n LIMIT 1) WHERE at <= ?"
+_DROP_INTERACTIONS = "DELETE FROM interactions WHERE n IN (SELECT n FROM interactions ORDER BY n LIMIT ?2) AND at <= ?1"
 _BASE = (
     "INSERT INTO base_sums (experiment, epoch, arm, measure, visit_window, "  # noqa: S608 - our own names
     f"{', '.join(TERMS)}) VALUES (?, ?, ?, ?, ?{', ?' * len(TERMS)})"
@@ -104,11 +108,22 @@ class Retention:
             return True
         if now < self._next_look:
             return False
+        if self._drop_interactions(now):
+            return True
         cell = self._due(now)
         if cell is None:
             self._next_look = now + min(REST, self._seconds * AGAIN)
             return False
         self._work = self._fold(cell, now)
+        return True
+
+    def _drop_interactions(self, now: float) -> bool:
+        """Drop old interactions, which nothing is summed from; return whether there were any."""
+        old = (now - self._seconds, ROWS)
+        if self._store.db.execute(_OLD_INTERACTION, old[:1]).fetchone() is None:
+            return False
+        with self._store.transaction():
+            self._store.db.execute(_DROP_INTERACTIONS, old)
         return True
 
     def _due(self, now: float) -> _Cell | None:

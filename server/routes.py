@@ -19,12 +19,14 @@ from fastapi.routing import APIRoute
 from bandit import Experiment, InvalidExperiment, InvalidInput, Problem, markdown, parse_json
 from bandit.experiment import notes
 from bandit.experiment_text import read_json
+from bandit.ids import check_id
 from bandit.wording import unknown_name
-from server import examples, pages, reading
+from server import examples, logged, pages, reading
 from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, problems
 from server.errors import ExperimentExists, StoreUnavailable, Unreadable
 from server.messages import (
+    ErasedAnswer,
     ForceAnswer,
     ForceRequest,
     MoveAnswer,
@@ -35,7 +37,7 @@ from server.messages import (
     decode,
     not_json,
 )
-from server.operations import Create, Expose, Force, Move, Operation, Reconfigure, Seed, Switch
+from server.operations import Create, Erase, Expose, Force, Move, Operation, Reconfigure, Seed, Switch
 from server.writer import Writer
 
 LARGEST_BODY = 1_000_000
@@ -50,6 +52,9 @@ UserId = Annotated[str, PathPart(openapi_examples=examples.USER)]
 
 MOST_EVENTS = 1_000
 """Events in one answer."""
+
+MOST_INTERACTIONS = 100
+"""Interactions in one answer: their texts may be long."""
 
 _T = TypeVar("_T")
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -103,6 +108,7 @@ def routes(service: Service) -> APIRouter:
     _add_experiments(router, service)
     _add_moves(router, service)
     _add_constraints(router, service)
+    _add_interactions(router, service)
     _add_reports(router, service)
     whole.include_router(router)
     _add_health(whole, service)  # what a probe adds to its path is no reason to take a server out of service
@@ -300,6 +306,40 @@ def _add_forced(router: APIRouter, service: Service) -> None:
         """The ordinary rules hold for the user again. Repeated calls change nothing."""
         await service.change(Force(key, user_id, None))
         return answer(key, user_id, None)
+
+
+def _add_interactions(router: APIRouter, service: Service) -> None:
+    @router.get(
+        "/experiments/{key}/interactions", responses={**problems(404), **answer_of("InteractionsAnswer")},
+        summary="What were models asked and answered?",
+    )  # fmt: skip
+    async def interactions(
+        key: Key,
+        after: Annotated[int, Query(ge=0, le=2**53, description="number of the last interaction that is known")] = 0,
+        limit: Annotated[int, Query(ge=1, le=MOST_INTERACTIONS)] = MOST_INTERACTIONS,
+        user_id: Annotated[str | None, Query(description="of this user alone")] = None,
+        variant: Annotated[str | None, Query(description="that count for this variant alone")] = None,
+        counted: Annotated[
+            bool | None, Query(description="true: that count for a variant; false: that count for none")
+        ] = None,
+    ) -> Response:
+        """Stored interactions in the order of coming, with where each counts, or why it does not."""
+        wanted = logged.Wanted(after, limit, user_id, variant, counted)
+        return JSONResponse(await service.read(logged.page, key, wanted))
+
+    @router.delete(
+        "/experiments/{key}/users/{user_id:path}/texts", responses={**problems(404), **answer_of("ErasedAnswer")},
+        summary="Erase a user's texts",
+    )  # fmt: skip
+    async def erase(key: Key, user_id: UserId) -> Response:
+        """What the user asked and was answered is forgotten; metrics, and with them all counts, stay.
+
+        Repeated calls change nothing. Later interactions are stored as they come.
+        """
+        check_id(user_id, "user_id")
+        erased = cast("int", await service.change(Erase(key, user_id)))
+        answer = ErasedAnswer(experiment=key, user_id=user_id, interactions=erased)
+        return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 def _add_reports(router: APIRouter, service: Service) -> None:

@@ -323,6 +323,34 @@ DROP INDEX cells_by_version;
 CREATE INDEX moved_cells_by_version ON cells (experiment, version) WHERE moved > 0;
 """
 
+_INTERACTIONS = """
+CREATE TABLE interactions (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    experiment INTEGER NOT NULL,
+    request_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    at REAL NOT NULL,
+    epoch INTEGER,
+    arm INTEGER,
+    reason TEXT,
+    variant_id TEXT,
+    model_name TEXT,
+    system_prompt_version TEXT,
+    latency_ms REAL,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    safety_flag INTEGER,
+    user_feedback_score REAL,
+    failed INTEGER,
+    user_input TEXT,
+    model_output TEXT,
+    digest TEXT,
+    erased_at REAL
+) STRICT;
+CREATE UNIQUE INDEX interactions_by_request ON interactions (experiment, request_id);
+CREATE INDEX interactions_by_user ON interactions (experiment, user_id);
+"""
+
 
 @migrations()
 def first_tables(db: Database) -> None:
@@ -374,6 +402,12 @@ def one_row_per_call(db: Database) -> None:
 def fewer_pages(db: Database) -> None:
     """One row for the values of an arm's calls, and an index of those cells alone that it is needed for."""
     _run(db, _FEWER)
+
+
+@migrations()
+def interactions(db: Database) -> None:
+    """The interaction log."""
+    _run(db, _INTERACTIONS)
 
 
 def _run(db: Database, script: str) -> None:

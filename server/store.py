@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from bandit.outcomes import Outcome
 from bandit.ramp import Ramp
 from bandit.rewards import Recorded
 from bandit.saved import SavedCell, SavedEpoch, SavedState
-from server import constraints
+from server import constraints, interactions
 from server.columns import counts_from, outcomes_from, sums_from, values_from
 from server.constraints import RAMP, Constraints, ramp_of, ramp_row
 from server.schema import TERMS, Synchronous, connect, prepare
@@ -90,6 +90,8 @@ class Changes:
     """User, visits."""
     cells: list[tuple[int, int, int, int, str]] = field(default_factory=list)
     """Epoch, arm, assigned, moved, sums."""
+    interactions: list[interactions.Row] = field(default_factory=list)
+    """New interactions."""
     returning: list[tuple[int, int, int, int, list[float]]] = field(default_factory=list)
     """Epoch, arm, measure, window, sums."""
     waiting: list[tuple[int, int, int, int, int, list[float]]] = field(default_factory=list)
@@ -354,6 +356,14 @@ class Store:
         )  # fmt: skip
         return ((request, part, values_from(user, text)) for request, part, user, text in found)
 
+    def interactions(self, experiment: int, requests: Sequence[str]) -> Mapping[str, interactions.Known]:
+        """Return those of these requests that are stored interactions."""
+        return interactions.known(self._among(
+            "SELECT request_id, user_id, arm, reason, digest FROM interactions"
+            " WHERE experiment = ? AND request_id IN ",
+            experiment, requests,
+        ))  # fmt: skip
+
     def next_reward(self) -> int:
         """Return the number of another call of `/reward`, which is to be stored in this transaction."""
         if self._last_reward is None:
@@ -382,7 +392,7 @@ class Store:
         many, db, place = self.db.executemany, self.db, (experiment, version)
         for sql, of_users in (
             (_ASSIGNMENT, changes.assignments), (_MOVED, changes.moved), (_REWARD, changes.rewards),
-            (_REWARDED, changes.rewarded), (_VISITS, changes.visits),
+            (_REWARDED, changes.rewarded), (_VISITS, changes.visits), (interactions.INSERT, changes.interactions),
         ):  # fmt: skip
             if of_users:
                 many(sql, [(experiment, *row) for row in of_users])

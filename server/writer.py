@@ -17,9 +17,10 @@ from collections.abc import Callable
 from bandit import Assignment, BanditError
 from server.errors import StoreUnavailable, Unexpected, Unreadable
 from server.intake import Batch, Intake
-from server.live import Live
+from server.interactions import Interaction
+from server.live import Live, Reward
 from server.lives import Lives
-from server.operations import Choose, Count, Move, Operation, Tick
+from server.operations import Choose, Count, Log, Move, Operation, Tick
 from server.store import Store
 from server.tickets import Outcomes, Ticket, answer, call_back
 from server.views import View
@@ -232,11 +233,14 @@ class Writer:
             if live is None:
                 continue
             users = {operation.user_id: None for operation in those if operation.user_id is not None}
-            rewards = [operation.reward for operation in those if isinstance(operation, Count)]
-            rewarded = dict.fromkeys(reward.user_id for reward in rewards)
+            logs = [operation.interaction for operation in those if isinstance(operation, Log)]
+            told: list[Reward | Interaction] = [each.reward for each in those if isinstance(each, Count)]
+            told += logs
+            rewarded = dict.fromkeys(each.user_id for each in told)
+            requests = dict.fromkeys(each.request_id for each in told)
             if live.bandit.state == "stopped" or any(isinstance(operation, Move) for operation in those):
                 rewarded = users  # after a stop `choose` asks whether a user's outcome may still change
-            live.recall(users, rewarded, dict.fromkeys(reward.request_id for reward in rewards))
+            live.recall(users, rewarded, requests, dict.fromkeys(log.request_id for log in logs))
 
     def _run(self, operation: Operation) -> object:
         try:

@@ -207,6 +207,7 @@ def everything(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     tables = (
         "experiments", "epochs", "cells", "sums", "assignments", "outcomes", "rewards", "visits", "returning_sums",
         "waiting_sums", "call_values", "generations", "guardrail_states", "forced", "events",
+        "interactions",
     )  # fmt: skip
     return {table: rows(path, f"SELECT * FROM {table}") for table in tables}  # noqa: S608 - our own names
 

@@ -23,6 +23,9 @@ from tests.server.running import JSON, Service, declaration, everything, in_proc
 
 CHOOSE: dict[str, Any] = {"experiment": "x", "user_id": "u"}
 REWARD: dict[str, Any] = {"experiment": "x", "user_id": "known", "request_id": "r", "metrics": {"resolved": 1}}
+INTERACTION: dict[str, Any] = {
+    "experiment": "x", "user_id": "known", "request_id": "i", "latency_ms": 9.0, "user_input": "a", "model_output": "b",
+}  # fmt: skip
 STOP: dict[str, Any] = {"serve": "B"}
 FORCE: dict[str, Any] = {"variant": "B"}
 PATCH: dict[str, Any] = {"exposure": 0.5}
@@ -33,6 +36,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     "/reward": REWARD,
     "/choose/batch": {"items": [CHOOSE]},
     "/reward/batch": {"items": [REWARD]},
+    "/interactions": INTERACTION,
+    "/interactions/batch": {"items": [INTERACTION]},
     "/experiments": NEW,
     "/experiments?dry_run=true": NEW,
     "/experiments/x/stop": STOP,
@@ -194,6 +199,35 @@ FIELDS: dict[str, list[tuple[dict[str, Any], int, str]]] = {
     ],
     "/choose/batch": BATCHES,
     "/reward/batch": BATCHES,
+    "/interactions/batch": BATCHES,
+    "/interactions": [
+        ({"experiment": "y"}, 404, ""),
+        ({"experiment": None}, 422, "experiment"),
+        ({"user_id": None}, 422, "user_id"),
+        ({"user_id": "a\0b"}, 422, "user_id"),
+        ({"request_id": ""}, 422, "request_id"),
+        ({"request_id": "r" * 201}, 422, "request_id"),
+        ({"variant_id": "Z"}, 422, "variant_id"),
+        ({"variant_id": 1}, 422, "variant_id"),
+        ({"latency_ms": -1}, 422, "latency_ms"),
+        ({"latency_ms": 1e10}, 422, "latency_ms"),
+        ({"latency_ms": True}, 422, "latency_ms"),
+        ({"latency_ms": float("nan")}, 400, ""),
+        ({"latency_ms": 10**400}, 422, ""),
+        ({"prompt_tokens": 0.5}, 422, "prompt_tokens"),
+        ({"prompt_tokens": 10**10}, 422, "prompt_tokens"),
+        ({"completion_tokens": "7"}, 422, "completion_tokens"),
+        ({"safety_flag": "yes"}, 422, "safety_flag"),
+        ({"user_feedback_score": "good"}, 422, "user_feedback_score"),
+        ({"failed": 0}, 422, "failed"),
+        ({"model_name": ""}, 422, "model_name"),
+        ({"system_prompt_version": "v" * 201}, 422, "system_prompt_version"),
+        ({"user_input": 5}, 422, "user_input"),
+        ({"user_input": "x" * 100_001}, 422, "user_input"),
+        ({"model_output": ["b"]}, 422, "model_output"),
+        ({"metrics": {"latency_ms": 1}}, 422, "metrics"),
+        ({"created_at": "2026-01-01T00:00:00Z"}, 422, "created_at"),
+    ],
     "/experiments/x/start": REASONS,
     "/experiments/x/pause": REASONS,
     "/experiments/x/variants/B/suspend": REASONS,
@@ -249,6 +283,7 @@ FIELDS: dict[str, list[tuple[dict[str, Any], int, str]]] = {
 GOOD: dict[str, dict[str, Any]] = {
     "/choose": {"experiment": "x", "user_id": "known"},
     "/reward": {"experiment": "x", "user_id": "known", "request_id": "before", "metrics": {"resolved": 1}},
+    "/interactions": {**INTERACTION, "request_id": "logged before"},
 }
 """Calls that change nothing, because the same came before."""
 
@@ -287,6 +322,8 @@ def between_good_ones(route: str, body: bytes) -> bytes:
 @pytest.mark.parametrize("fault", EVERYWHERE)
 def test_a_fault_that_every_route_refuses(steady: Service, route: str, fault: str) -> None:
     body, headers, status = EVERYWHERE[fault]
+    if status == 413 and route == "/interactions/batch":
+        body *= 8
     before = everything(steady.path)
 
     response = send(steady, route, body, headers)

@@ -16,6 +16,8 @@ from server.messages import (
     ChooseItem,
     ChooseRequest,
     ForceAnswer,
+    InteractionItem,
+    InteractionRequest,
     MoveAnswer,
     RewardItem,
     RewardRequest,
@@ -49,7 +51,10 @@ def test_the_document_has_the_hot_calls_with_the_schemas_of_their_decoders(servi
     assert "metric" in document["components"]["schemas"]["Goal"]["properties"]
 
 
-@pytest.mark.parametrize(("route", "item"), [("/choose/batch", ChooseRequest), ("/reward/batch", RewardRequest)])
+@pytest.mark.parametrize(
+    ("route", "item"),
+    [("/choose/batch", ChooseRequest), ("/reward/batch", RewardRequest), ("/interactions/batch", InteractionRequest)],
+)
 def test_the_document_has_the_batches_with_the_items_that_are_decoded(service: Service, route: str, item: type) -> None:
     document = service.get("/openapi.json")
 
@@ -64,11 +69,14 @@ def test_the_document_has_the_batches_with_the_items_that_are_decoded(service: S
         assert service.http.post(route, json={"items": [{}] * count}).status_code == status
 
 
-@pytest.mark.parametrize(("route", "answer"), [("/choose/batch", ChooseItem), ("/reward/batch", RewardItem)])
+@pytest.mark.parametrize(
+    ("route", "answer"),
+    [("/choose/batch", ChooseItem), ("/reward/batch", RewardItem), ("/interactions/batch", InteractionItem)],
+)
 def test_the_items_of_an_answer_are_as_the_document_describes_them(service: Service, route: str, answer: type) -> None:
     service.create()
     service.choose("x", "u")
-    call = {"experiment": "x", "user_id": "u", **({"request_id": "r", "failed": True} if "reward" in route else {})}
+    call = {"experiment": "x", "user_id": "u", **({} if "choose" in route else {"request_id": "r", "failed": True})}
 
     good, bad = service.http.post(route, json={"items": [call, {}]}).json()["items"]
 

@@ -211,7 +211,7 @@ def test_the_store_is_durable_and_its_log_is_bounded(path: Path) -> None:
 
     assert found == ["wal", 2, 1000, 64 * 1024 * 1024]
     tables = rows(path, "SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND schema = 'main'")
-    assert {name for name, strict in tables if not strict} == {"sqlite_schema", "_sqlite_migrations"}
+    assert {name for name, strict in tables if not strict} == {"sqlite_schema", "sqlite_sequence", "_sqlite_migrations"}
     store.close()
 
 
