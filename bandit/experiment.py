@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from bandit import experiment_rules as rules
 from bandit.durations import seconds
 from bandit.errors import InvalidExperiment, Problem, UnknownVariant
+from bandit.experiment_judges import Feed, Judge, judge_problems
 from bandit.experiment_parts import (
     Analysis,
     Goal,
@@ -42,6 +43,7 @@ __all__ = [
     "Experiment",
     "Goal",
     "Guardrail",
+    "Judge",
     "PolicySettings",
     "Rewards",
     "Rollout",
@@ -73,6 +75,7 @@ class Experiment(Part):
         rollout: Who is in.
         rewards: Which rewards count.
         analysis: When numbers are final.
+        judges: At most 10 models that score interactions.
     """
 
     key: Key = Field(description="the name of the experiment")
@@ -87,6 +90,7 @@ class Experiment(Part):
     rollout: Rollout = Rollout()
     rewards: Rewards = Rewards()
     analysis: Analysis = Analysis()
+    judges: Annotated[tuple[Judge, ...], Listed] = ()
 
     @field_validator("variants")
     @classmethod
@@ -113,6 +117,13 @@ class Experiment(Part):
         if "goal" in info.data:
             _refuse_any(rules.reward_problems(rewards, info.data["goal"]))
         return rewards
+
+    @field_validator("judges")
+    @classmethod
+    def _judges_feed_metrics(cls, judges: tuple[Judge, ...], info: ValidationInfo) -> tuple[Judge, ...]:
+        if "goal" in info.data and "guardrails" in info.data:
+            _refuse_any(judge_problems(judges, info.data["goal"], info.data["guardrails"]))
+        return judges
 
     @cached_property
     def arms(self) -> tuple[str, ...]:
@@ -243,6 +254,8 @@ class Experiment(Part):
         for name in rules.RAMP_SETTINGS:
             if self.rollout.ramp is None and name not in self.rollout.model_fields_set:
                 document["rollout"].pop(name)
+        if not self.judges:
+            document.pop("judges")
         for variant, written in zip(self.variants, document["variants"], strict=True):
             written["config"] = json_object(variant.config)  # a null in it stays
         return document
@@ -261,6 +274,8 @@ _TABLES: dict[str, type[Part]] = {
     "rollout": Rollout,
     "rewards": Rewards,
     "analysis": Analysis,
+    "judges": Judge,
+    "judges.feeds": Feed,
 }
 _KEYS = {
     table: {key: field.description for key, field in model.model_fields.items()} for table, model in _TABLES.items()

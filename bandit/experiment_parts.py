@@ -29,7 +29,9 @@ from bandit.wording import received
 Kind = Literal["binary", "numeric"]
 PerUser = Literal["mean", "first", "any", "sum"]
 
-INTERACTION_FIELDS = ("latency_ms", "prompt_tokens", "completion_tokens", "safety_flag", "user_feedback_score")
+INTERACTION_FIELDS = (
+    "latency_ms", "prompt_tokens", "completion_tokens", "cost_usd", "safety_flag", "user_feedback_score",
+)  # fmt: skip
 """Fields of the interaction log that can feed a metric."""
 
 PolicyKind = Literal["fixed", "thompson", "top_two", "epsilon_greedy", "ucb", "explore_then_commit"]

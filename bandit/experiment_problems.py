@@ -52,11 +52,18 @@ def _translate(detail: Mapping[str, object], tables: Mapping[str, Keys]) -> Iter
         yield Problem(path(location), _sentence(detail, location, tables))
 
 
+def _table(location: tuple[object, ...], tables: Mapping[str, Keys]) -> str:
+    """Return the name of the table in which a key is, the innermost that is known."""
+    names = [str(part) for part in location[:-1] if isinstance(part, str)]
+    inside = [".".join(names[:depth]) for depth in range(len(names), 0, -1)]
+    return next((name for name in inside if name in tables), "") if names else ""
+
+
 def _sentence(detail: Mapping[str, object], location: tuple[object, ...], tables: Mapping[str, Keys]) -> str:
     """What to say of one fault that one of pydantic's own checks found."""
     kind, shown = str(detail["type"]), received(detail["input"])
     context = detail.get("ctx")
-    keys = tables.get(str(location[0]) if len(location) > 1 else "", {})
+    keys = tables.get(_table(location, tables), {})
     if kind == "missing":
         what = keys.get(str(location[-1]))
         return f"missing; {what}" if what else "missing"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from bandit.errors import Problem
+from bandit.experiment_judges import judge_notes
 from bandit.experiment_parts import INTERACTION_FIELDS, Goal, Guardrail, PolicySettings, Rewards, Rollout, Variant
 from bandit.wording import listed, path, received, unknown_name
 
@@ -170,12 +171,12 @@ def notes(experiment: Experiment) -> tuple[str, ...]:
     if policy.half_life is not None and policy.kind in POLICIES_THAT_REMEMBER:
         sentences.append(f"policy.half_life does not act under kind '{policy.kind}', which forgets nothing")
     sentences += [
-        f"guardrails[{index}].field: no metric of the interaction log ({', '.join(INTERACTION_FIELDS)}), so only /reward"
-        f" feeds '{rail.metric}'"
+        f"guardrails[{index}].field: the interaction log has no such metric, but {', '.join(INTERACTION_FIELDS)};"
+        f" only /reward feeds '{rail.metric}'"
         for index, rail in enumerate(experiment.guardrails)
         if rail.field is not None and rail.field not in INTERACTION_FIELDS
     ]
-    return (*sentences, *_rollout_notes(experiment.rollout))
+    return (*sentences, *_rollout_notes(experiment.rollout), *judge_notes(experiment.judges, experiment.rewards))
 
 
 def _rollout_notes(rollout: Rollout) -> list[str]:

@@ -173,6 +173,21 @@ class UserAnswer(msgspec.Struct, kw_only=True):
     rewards: list[UserReward]
 
 
+class Judgement(msgspec.Struct, kw_only=True):
+    """What a judge said of an interaction."""
+
+    judge: str
+    version: Annotated[str, msgspec.Meta(description="another one whenever model, rubric or scale are others")]
+    at: Time
+    scores: Annotated[dict[str, int] | None, msgspec.Meta(description="by name; null: there are none, see reason")]
+    reasoning: str | None
+    reason: Annotated[str | None, msgspec.Meta(description="why there are no scores")]
+    model: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cost_usd: float | None
+
+
 class LoggedInteraction(msgspec.Struct, kw_only=True):
     """A stored interaction."""
 
@@ -193,10 +208,12 @@ class LoggedInteraction(msgspec.Struct, kw_only=True):
     completion_tokens: int | None
     safety_flag: bool | None
     user_feedback_score: float | None
+    cost_usd: Annotated[float | None, msgspec.Meta(description="by the server's price table")]
     failed: bool | None
     user_input: str | None
     model_output: str | None
     erased_at: Annotated[Time, msgspec.Meta(description="when its texts were erased")]
+    judgements: list[Judgement]
 
 
 class InteractionsAnswer(msgspec.Struct, kw_only=True):

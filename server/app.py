@@ -23,6 +23,7 @@ from server.documents import RESPONSES, answer_of, body_of, document, problems
 from server.front import Front
 from server.guard import Guard
 from server.hot import CHOOSE_SECONDS, Hot
+from server.model_servers import Prices
 from server.problems import Answer, answer_to, problem
 from server.routes import Service, routes
 from server.store import Store
@@ -91,6 +92,7 @@ def create_app(
     say: Callable[[str], object] = lambda _: None,
     writer: Writer | None = None,
     choose_seconds: float = CHOOSE_SECONDS,
+    prices: Prices | None = None,
 ) -> Front:
     """Return the application.
 
@@ -101,13 +103,14 @@ def create_app(
         say: Told what became of these.
         writer: Default: one on the store.
         choose_seconds: How long a user waits for the store before getting control.
+        prices: What tokens of interactions cost.
 
     Raises:
         StoreProblem: The file cannot be a store.
     """
     writer = Writer(Store(path)) if writer is None else writer
     service = Service(path, writer)
-    hot = Hot(writer, choose_seconds)
+    hot = Hot(writer, choose_seconds, prices=prices)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import quote
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import bandit
 from bandit import BanditError, Experiment, parse_json, parse_toml
@@ -21,11 +22,16 @@ from server.demo import Demo
 from server.export import Format, What, export
 from server.guard import is_loopback
 from server.logs import LogFormat, configure
-from server.schema import Synchronous, prepare
+from server.model_servers import ModelServers, read_model_servers
+from server.schema import Synchronous, open_stored, prepare
 from server.verify import verify
 from server.verify_text import conclusion, tables
 from server.workers import Service, serve_many
 from server.workers import serve as serve_here
+
+if TYPE_CHECKING:
+    from server.judge_process import Work
+    from server.judge_runs import Summary
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -61,6 +67,10 @@ def serve(
         str | None,
         typer.Option(metavar="90d", help="Drop the raw rows of users whose epoch closed longer ago; sums stay."),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Model servers and prices (TOML): judges work, and tokens have a cost."),
+    ] = None,
     synchronous: Annotated[
         Synchronous,
         typer.Option(help="full: what is answered is on the disk; normal: a power cut may take the latest."),
@@ -89,9 +99,11 @@ def serve(
     experiments = [_read(file) for file in experiment or ()]
     listener = _listen(host, port)
 
+    known = None if models is None else _model_servers(models)
+
     def run(store: Path, served: Sequence[Experiment]) -> None:
         texts = tuple(each.to_json() for each in served)
-        _run(workers, Service(store, texts, loopback, kept, log_format, synchronous), listener, host)
+        _run(workers, Service(store, texts, loopback, kept, log_format, synchronous, known), listener, host)
 
     if not demo:
         run(path, experiments)
@@ -168,6 +180,42 @@ def export_command(
     typer.echo(f"{what} of '{key}' in {out}: {n:,}")
 
 
+@app.command("judge")
+def judge_command(
+    models: Annotated[Path, typer.Option(metavar="FILE", help="Settings of the model servers (TOML).")],
+    key: Annotated[str | None, typer.Argument(metavar="[EXPERIMENT]", help="Its key; default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Interactions for each judge, at most.")] = None,
+    db: _Db = None,
+) -> None:
+    """Let the judges of experiments score logged interactions; the server goes on meanwhile.
+
+    It can be stopped and run again at any time: nothing is lost or judged twice. Exit code 0: nothing waits that the
+    budget allows; 1: a model server did not answer, so run it again later; 2: the settings or the store are not right.
+    """
+    # The client of model servers takes a third of a second to load, which no other command is to pay.
+    from server.judge_process import judge_all  # noqa: PLC0415 - see above
+    from server.judge_text import judged  # noqa: PLC0415 - see above
+
+    path, console = _path(db), Console(highlight=False, markup=False, emoji=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        servers = _model_servers(models)
+        open_stored(path).close()  # a store that is not there is not made
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+
+            def begin(work: Work) -> Callable[[Summary], object]:
+                total = work.waiting if limit is None else min(work.waiting, limit)
+                task = bar.add_task(f"{work.experiment.key}: {work.judge.key}", total=total)
+                return lambda summary: bar.update(task, completed=summary.judged)
+
+            done = judge_all(path, servers, key=key, limit=limit, begin=begin)
+    except BanditError as error:
+        _refuse(str(error))
+    console.print(judged(done))
+    if any(summary.postponed for _, summary in done):
+        raise typer.Exit(1)
+
+
 def _refuse_options_of_the_server(context: typer.Context) -> None:
     """`bandit-server --db FILE verify` must not look at another file in silence."""
     for parameter in context.command.params:
@@ -190,7 +238,7 @@ def _run(workers: int, service: Service, listener: socket.socket, host: str) -> 
     for text in service.experiments:
         typer.echo(f"  {url}/experiments/{quote(parse_json(text).key, safe='')}/report?format=md")
     sys.stdout.flush()
-    if workers == 1:
+    if workers == 1 and service.models is None:
         serve_here(service, listener, typer.echo)
     else:
         serve_many(workers, service, listener)
@@ -232,6 +280,14 @@ def _path(db: str | None) -> Path:
     if not db or db.startswith(":"):
         _refuse("--db needs the name of a file")
     return Path(db)
+
+
+def _model_servers(file: Path) -> ModelServers:
+    """Return the settings of a file, or end with its faults."""
+    try:
+        return read_model_servers(file)
+    except BanditError as error:
+        _refuse(str(error))
 
 
 def _read(file: Path) -> Experiment:

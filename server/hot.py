@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
@@ -34,6 +34,7 @@ from server.messages import (
     decode,
     not_json,
 )
+from server.model_servers import Prices
 from server.operations import Choose, Count, Log, Operation
 from server.problems import Answer, answer_to
 from server.views import Tail, View
@@ -95,18 +96,23 @@ class Hot:
         writer: Answers for users who are not known, and takes rewards.
         choose_seconds: How long a user waits for the store at most.
         reward_seconds: How long a reward waits.
+        prices: What tokens of interactions cost.
 
     Attributes:
         paths: What is answered here.
     """
 
     def __init__(
-        self, writer: Writer, choose_seconds: float = CHOOSE_SECONDS, reward_seconds: float = REWARD_SECONDS
+        self,
+        writer: Writer,
+        choose_seconds: float = CHOOSE_SECONDS,
+        reward_seconds: float = REWARD_SECONDS,
+        prices: Prices | None = None,
     ) -> None:
         self._writer = writer
         self._batch_decoder = msgspec.json.Decoder(Batch)
         choices, rewards = _Choices(writer.views, choose_seconds), _Rewards(reward_seconds)
-        interactions = _Interactions(reward_seconds)
+        interactions = _Interactions(reward_seconds, prices)
         self.paths = {
             "/choose": Call(choices, many=False, largest_body=LARGEST_CALL),
             "/reward": Call(rewards, many=False, largest_body=LARGEST_CALL),
@@ -279,16 +285,25 @@ class _Rewards:
 class _Interactions:
     largest = LARGEST_INTERACTION
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, prices: Prices | None) -> None:
         self.seconds = seconds
+        self._prices = prices
         self._decoder = msgspec.json.Decoder(InteractionRequest)
 
     def check(self, body: bytes | msgspec.Raw) -> Waiting:
         told = decode(body, self._decoder)
         check_id(told.user_id, "user_id")
         check_id(told.request_id, "request_id")
-        fields = {name: getattr(told, name) for name in Interaction.__struct_fields__}
-        return Waiting(Log(told.experiment, Interaction(**fields)))
+        fields = {name: getattr(told, name) for name in told.__struct_fields__ if name != "experiment"}
+        return Waiting(Log(told.experiment, Interaction(**fields, **self._cost(told))))
+
+    def _cost(self, told: InteractionRequest) -> dict[str, Any]:
+        """Return what its tokens cost; nothing if nobody knows."""
+        tokens = told.prompt_tokens, told.completion_tokens
+        if self._prices is None or told.model_name is None or tokens[0] is None or tokens[1] is None:
+            return {}
+        cost = self._prices.cost(told.model_name, tokens[0], tokens[1])
+        return {} if cost is None else {"cost_usd": cost, "prices": self._prices.version}
 
     def finish(self, call: Waiting, outcome: object) -> bytes:  # noqa: ARG002 - what became of it says all
         if isinstance(outcome, BanditError):

@@ -17,8 +17,8 @@ LONGEST_TEXT = 100_000
 
 COLUMNS = (
     "request_id", "user_id", "at", "epoch", "arm", "reason", "variant_id", "model_name", "system_prompt_version",
-    "latency_ms", "prompt_tokens", "completion_tokens", "safety_flag", "user_feedback_score", "failed", "user_input",
-    "model_output", "digest",
+    "latency_ms", "prompt_tokens", "completion_tokens", "safety_flag", "user_feedback_score", "cost_usd", "prices",
+    "failed", "user_input", "model_output", "digest",
 )  # fmt: skip
 """Of the table, in the order of `Row`."""
 
@@ -30,6 +30,12 @@ INSERT = (
 ERASE = (
     "UPDATE interactions SET user_input = NULL, model_output = NULL, digest = NULL, erased_at = ?"
     " WHERE experiment = ? AND user_id = ? AND erased_at IS NULL"
+)
+
+
+_ERASE_REASONING = (
+    "UPDATE judgements SET reasoning = NULL"
+    " WHERE experiment = ?1 AND n IN (SELECT n FROM interactions WHERE experiment = ?1 AND user_id = ?2)"
 )
 
 
@@ -47,6 +53,8 @@ class Interaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         completion_tokens: Tokens that came out.
         safety_flag: Whether something in it is unsafe.
         user_feedback_score: What the user thinks of it.
+        cost_usd: US dollars, by the price table: nobody tells it.
+        prices: Version of that table.
         failed: Whether there was no answer (time-out, crash): all else of it is void as a metric.
         user_input: What was asked.
         model_output: What was answered.
@@ -62,6 +70,8 @@ class Interaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     completion_tokens: int | None = None
     safety_flag: bool | None = None
     user_feedback_score: float | bool | None = None
+    cost_usd: float | None = None
+    prices: str | None = None
     failed: bool | None = None
     user_input: str | None = None
     model_output: str | None = None
@@ -72,8 +82,9 @@ class Interaction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return {metric: value for metric, value in values.items() if value is not None}
 
     def digest(self) -> str:
-        """Return a number that another interaction does not have: what is stored of a text that may be erased."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        """Return a number that another interaction does not have; prices are no part of what was told."""
+        told = msgspec.structs.replace(self, cost_usd=None, prices=None)
+        return hashlib.sha256(msgspec.json.encode(told)).hexdigest()
 
 
 class Logged(NamedTuple):
@@ -125,7 +136,8 @@ def row_of(told: Interaction, at: float, place: tuple[int, int] | None, reason: 
     return (
         told.request_id, told.user_id, at, epoch, arm, reason, told.variant_id, told.model_name,
         told.system_prompt_version, told.latency_ms, told.prompt_tokens, told.completion_tokens, told.safety_flag,
-        told.user_feedback_score, told.failed, told.user_input, told.model_output, told.digest(),
+        told.user_feedback_score, told.cost_usd, told.prices, told.failed, told.user_input, told.model_output,
+        told.digest(),
     )  # fmt: skip
 
 
@@ -142,6 +154,7 @@ def erase(db: sqlite3.Connection, experiment: int, user_id: str, now: float) -> 
     """
     db.execute("PRAGMA secure_delete = ON")
     try:
+        db.execute(_ERASE_REASONING, (experiment, user_id))  # a judge may have repeated them
         return db.execute(ERASE, (now, experiment, user_id)).rowcount
     finally:
         db.execute("PRAGMA secure_delete = OFF")

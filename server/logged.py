@@ -9,18 +9,19 @@ from typing import Any, NamedTuple
 
 from bandit import Bandit, InvalidInput, Problem
 from bandit.wording import received
+from server.judgements import judgements_of
 from server.reading import restored, snapshot
 from server.states import moment
 
 _TOLD = (
     "variant_id", "model_name", "system_prompt_version", "latency_ms", "prompt_tokens", "completion_tokens",
-    "safety_flag", "user_feedback_score", "failed", "user_input", "model_output",
+    "safety_flag", "user_feedback_score", "cost_usd", "failed", "user_input", "model_output",
 )  # fmt: skip
 _TRUTHS = ("safety_flag", "failed")
 
 FIELDS = (
     "number", "experiment", "request_id", "user_id", "created_at", "variant", "epoch", "propensity", "reason", *_TOLD,
-    "erased_at",
+    "erased_at", "judgements",
 )  # fmt: skip
 """Of an interaction, in the order in which they are written."""
 
@@ -80,7 +81,13 @@ def interactions(db: sqlite3.Connection, key: str, wanted: Wanted) -> Iterator[d
         raise InvalidInput([Problem("variant", f"received {received(wanted.variant)}, allowed: {', '.join(arms)}")])
     arm = None if wanted.variant is None else arms.index(wanted.variant)
     places = wanted._asdict() | {"experiment": stored.id, "arm": arm}
-    return (_document(bandit, key, row) for row in db.execute(_ROWS, places))
+    rows = db.execute(_ROWS, places)
+    return (_document(bandit, key, row) | {"judgements": judged(db, stored.id, row[0])} for row in rows)
+
+
+def judged(db: sqlite3.Connection, experiment: int, number: int) -> list[dict[str, Any]]:
+    """Return what judges said of an interaction, with times for people."""
+    return [one | {"at": moment(one["at"])} for one in judgements_of(db, experiment, number)]
 
 
 def _document(bandit: Bandit, key: str, row: tuple[Any, ...]) -> dict[str, Any]:

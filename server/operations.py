@@ -75,7 +75,7 @@ class Choose(msgspec.Struct, frozen=True):
 
     def run(self, desk: Desk) -> Assignment:
         """Return the assignment."""
-        return _existing(desk, self.key).choose(self.user_id)
+        return existing(desk, self.key).choose(self.user_id)
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -91,7 +91,7 @@ class Count(msgspec.Struct, frozen=True):
 
     def run(self, desk: Desk) -> Receipt:
         """Return the receipt."""
-        return _existing(desk, self.key).reward(self.reward)
+        return existing(desk, self.key).reward(self.reward)
 
 
 class Log(msgspec.Struct, frozen=True):
@@ -108,11 +108,11 @@ class Log(msgspec.Struct, frozen=True):
     def run(self, desk: Desk) -> Logged:
         """Return what became of it."""
         try:
-            return _existing(desk, self.key).log(self.interaction)
+            return existing(desk, self.key).log(self.interaction)
         except UnknownVariant as error:  # under the names that the fields have in the request
             raise InvalidInput([Problem("variant_id", problem.message) for problem in error.problems]) from error
         except InvalidReward as error:
-            fields = metric_fields(_existing(desk, self.key).bandit.experiment)
+            fields = metric_fields(existing(desk, self.key).bandit.experiment)
             places = [problem.field.removeprefix("metrics.") for problem in error.problems]
             messages = [problem.message for problem in error.problems]
             raise InvalidInput([*map(Problem, (fields.get(place, place) for place in places), messages)]) from error
@@ -128,7 +128,7 @@ class Erase:
 
     def run(self, desk: Desk) -> int:
         """Return how many interactions had texts."""
-        live = _existing(desk, self.key)
+        live = existing(desk, self.key)
         return erase(desk.store.db, live.id, self.user, live.clock())
 
 
@@ -176,7 +176,7 @@ class Seed:
         live = desk.live(self.key)
         if live is None:
             Create(self.experiment).run(desk)
-            _existing(desk, self.key).start(actor=SERVER)
+            existing(desk, self.key).start(actor=SERVER)
             return f"experiment '{self.key}' created and started"
         stored, state = live.bandit.experiment, live.bandit.state
         same = self.declared
@@ -206,7 +206,7 @@ class Move:
 
     def run(self, desk: Desk) -> tuple[str, str | None]:
         """Return the new state, and the variant that everybody gets after a stop."""
-        live = _existing(desk, self.key)
+        live = existing(desk, self.key)
         if self.action == "stop":
             try:
                 live.stop(self.serve, now=self.now, reason=self.reason, actor=API)
@@ -232,7 +232,7 @@ class Switch:
 
     def run(self, desk: Desk) -> dict[str, object]:
         """Return the variant as it is then."""
-        bandit = _existing(desk, self.key).bandit
+        bandit = existing(desk, self.key).bandit
         try:
             arm = bandit.experiment.arm(self.variant)
         except UnknownVariant as error:  # it is a part of the path
@@ -254,7 +254,7 @@ class Reconfigure:
 
     def run(self, desk: Desk) -> dict[str, object]:
         """Return the variant as it is then, with its configuration."""
-        bandit = _existing(desk, self.key).bandit
+        bandit = existing(desk, self.key).bandit
         try:
             arm = bandit.experiment.arm(self.variant)
         except UnknownVariant as error:  # under the name that the field has in the request
@@ -284,7 +284,7 @@ class Force:
 
     def run(self, desk: Desk) -> None:
         """Do it."""
-        bandit = _existing(desk, self.key).bandit
+        bandit = existing(desk, self.key).bandit
         if self.variant is None:
             bandit.release(self.user, reason=self.reason, actor=API)
         else:
@@ -302,7 +302,7 @@ class Expose:
 
     def run(self, desk: Desk) -> None:
         """Do it."""
-        _existing(desk, self.key).bandit.set_exposure(self.exposure, reason=self.reason, actor=API)
+        existing(desk, self.key).bandit.set_exposure(self.exposure, reason=self.reason, actor=API)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +320,12 @@ class Tick:
             live.quiet_until = live.clock() + 10.0  # taken back if the tick changed something
 
 
-def _existing(desk: Desk, key: str) -> Live:
+def existing(desk: Desk, key: str) -> Live:
+    """Return an experiment.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+    """
     live = desk.live(key)
     if live is None:
         raise UnknownExperiment(key)

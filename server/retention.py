@@ -59,7 +59,9 @@ _EARLIER = (
     " WHERE experiment = ? AND user_id = ? AND previous IS NULL AND at <= ?"
 )
 _OLD_INTERACTION = "SELECT 1 FROM (SELECT at FROM interactions ORDER BY n LIMIT 1) WHERE at <= ?"
-_DROP_INTERACTIONS = "DELETE FROM interactions WHERE n IN (SELECT n FROM interactions ORDER BY n LIMIT ?2) AND at <= ?1"
+_OLD_INTERACTIONS = (
+    "SELECT experiment, n FROM (SELECT experiment, n, at FROM interactions ORDER BY n LIMIT ?2) WHERE at <= ?1"
+)
 _BASE = (
     "INSERT INTO base_sums (experiment, epoch, arm, measure, visit_window, "  # noqa: S608 - our own names
     f"{', '.join(TERMS)}) VALUES (?, ?, ?, ?, ?{', ?' * len(TERMS)})"
@@ -123,7 +125,9 @@ class Retention:
         if self._store.db.execute(_OLD_INTERACTION, old[:1]).fetchone() is None:
             return False
         with self._store.transaction():
-            self._store.db.execute(_DROP_INTERACTIONS, old)
+            dropped = self._store.db.execute(_OLD_INTERACTIONS, old).fetchall()
+            self._store.db.executemany("DELETE FROM judgements WHERE experiment = ? AND n = ?", dropped)
+            self._store.db.executemany("DELETE FROM interactions WHERE experiment = ? AND n = ?", dropped)
         return True
 
     def _due(self, now: float) -> _Cell | None:

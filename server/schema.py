@@ -341,6 +341,8 @@ CREATE TABLE interactions (
     completion_tokens INTEGER,
     safety_flag INTEGER,
     user_feedback_score REAL,
+    cost_usd REAL,
+    prices TEXT,
     failed INTEGER,
     user_input TEXT,
     model_output TEXT,
@@ -349,6 +351,39 @@ CREATE TABLE interactions (
 ) STRICT;
 CREATE UNIQUE INDEX interactions_by_request ON interactions (experiment, request_id);
 CREATE INDEX interactions_by_user ON interactions (experiment, user_id);
+"""
+
+
+_JUDGEMENTS = """
+CREATE TABLE judgements (
+    experiment INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    judge TEXT NOT NULL,
+    version TEXT NOT NULL,
+    state TEXT NOT NULL,
+    claimed_until REAL NOT NULL,
+    at REAL,
+    scores TEXT,
+    reasoning TEXT,
+    reason TEXT,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    cost_usd REAL,
+    attempts INTEGER,
+    model TEXT,
+    PRIMARY KEY (experiment, n, judge)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX judgements_claimed ON judgements (experiment, judge, claimed_until) WHERE state = 'claimed';
+CREATE TABLE judge_cursors (
+    experiment INTEGER NOT NULL,
+    judge TEXT NOT NULL,
+    version TEXT NOT NULL,
+    upto INTEGER NOT NULL,
+    day TEXT NOT NULL DEFAULT '',
+    calls INTEGER NOT NULL DEFAULT 0,
+    usd REAL NOT NULL DEFAULT 0,
+    PRIMARY KEY (experiment, judge)
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -408,6 +443,12 @@ def fewer_pages(db: Database) -> None:
 def interactions(db: Database) -> None:
     """The interaction log."""
     _run(db, _INTERACTIONS)
+
+
+@migrations()
+def judgements(db: Database) -> None:
+    """What judges say of interactions, and how far they have come."""
+    _run(db, _JUDGEMENTS)
 
 
 def _run(db: Database, script: str) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 from bandit import parse_json
 from server.app import create_app
 from server.logs import LogFormat, configure
+from server.model_servers import ModelServers
 from server.protocol import OneWrite
 from server.retention import Retention
 from server.schema import Synchronous
@@ -53,6 +54,7 @@ class Service:
         retain: Seconds after which raw rows of closed epochs are dropped; None: never.
         log_format: How each process writes its log.
         synchronous: When a commit is safe.
+        models: Model servers of judges, and prices; None: no judge works, and tokens have no cost.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Service:
     retain: float | None
     log_format: LogFormat
     synchronous: Synchronous
+    models: ModelServers | None = None
 
 
 def serve(service: Service, listener: socket.socket, say: Callable[[str], object]) -> None:
@@ -79,7 +82,14 @@ def serve(service: Service, listener: socket.socket, say: Callable[[str], object
     if service.retain is not None:
         writer.each_look = Retention(writer.store, service.retain).step
     experiments = [parse_json(text) for text in service.experiments]
-    served = create_app(service.path, loopback=service.loopback, experiments=experiments, say=say, writer=writer)
+    served = create_app(
+        service.path,
+        loopback=service.loopback,
+        experiments=experiments,
+        say=say,
+        writer=writer,
+        prices=None if service.models is None else service.models.prices,
+    )
     server = uvicorn.Server(http_config(served))
     # uvicorn raises the signal that ended it once more; for us that is a normal end.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,10 +122,12 @@ def serve_many(workers: int, service: Service, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     running = [started(first=place == 0) for place in range(workers)]
+    judges = None if service.models is None else _Judges(context, service)
     code = 0
     try:
         while not code:
-            wait([process.sentinel for process, _ in running])
+            watched = [] if judges is None else judges.watched()
+            wait([*(process.sentinel for process, _ in running), *watched], None if judges is None else BRIEF)
             for place, (process, since) in enumerate(running):
                 if process.is_alive():
                     continue
@@ -125,8 +137,39 @@ def serve_many(workers: int, service: Service, listener: socket.socket) -> None:
                 log.error("a serving process ended with exit code %s; another takes its place", process.exitcode)
                 running[place] = started(first=False)
     finally:
-        _end_all([process for process, _ in running])
+        _end_all([*(process for process, _ in running), *([] if judges is None else [judges.process])])
     sys.exit(code)
+
+
+class _Judges:
+    """The process of the judges. If it ends, another takes its place after a while; users are served all the same."""
+
+    def __init__(self, context: SpawnContext, service: Service) -> None:
+        self._context = context
+        self._service = service
+        self._start()
+
+    def _start(self) -> None:
+        self.process = self._context.Process(target=_judge, args=(self._service,))
+        self.process.start()
+        self._since = time.monotonic()
+
+    def watched(self) -> list[int]:
+        """Start it again if it has ended and it is time; return what tells of its end."""
+        if not self.process.is_alive() and time.monotonic() - self._since > GRACE:
+            log.error(
+                "the process of the judges ended with exit code %s; another takes its place", self.process.exitcode
+            )
+            self._start()
+        return [self.process.sentinel] if self.process.is_alive() else []
+
+
+def _judge(service: Service) -> None:
+    from server.judge_process import judge_beside  # noqa: PLC0415 - the client of model servers takes a third of a second
+
+    configure(service.log_format)
+    assert service.models is not None  # noqa: S101 - else there is no such process
+    judge_beside(service.path, service.models, service.synchronous)
 
 
 def _work(service: Service, listener: socket.socket, first: bool) -> None:

@@ -18,6 +18,7 @@ from bandit import Assignment, BanditError
 from server.errors import StoreUnavailable, Unexpected, Unreadable
 from server.intake import Batch, Intake
 from server.interactions import Interaction
+from server.judgements import Settle
 from server.live import Live, Reward
 from server.lives import Lives
 from server.operations import Choose, Count, Log, Move, Operation, Tick
@@ -234,7 +235,9 @@ class Writer:
                 continue
             users = {operation.user_id: None for operation in those if operation.user_id is not None}
             logs = [operation.interaction for operation in those if isinstance(operation, Log)]
-            told: list[Reward | Interaction] = [each.reward for each in those if isinstance(each, Count)]
+            told: list[Reward | Interaction] = [
+                each.reward for each in those if isinstance(each, Count | Settle) and each.reward is not None
+            ]
             told += logs
             rewarded = dict.fromkeys(each.user_id for each in told)
             requests = dict.fromkeys(each.request_id for each in told)

@@ -1,0 +1,258 @@
+"""Judges at work: they take interactions from the store, ask their models, and give the scores back as rewards.
+
+Nothing here is in a transaction while a model thinks, and nothing here answers users: it runs in a process of its own,
+beside the server or by command, and takes what the store's one lock leaves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Self
+
+from bandit import BanditError, Experiment
+from bandit.experiment import Judge
+from server.chat import ChatClient, ModelFault
+from server.errors import StoreUnavailable
+from server.judgements import Claim, Claimed, PutBack, Settle, Task, Verdict
+from server.judging import DEFAULT_RUBRIC, Judged, Unscored, judge, judge_version
+from server.live import Reward
+from server.model_servers import ModelServers
+from server.operations import Operation
+
+PATIENCE = 10.0
+"""Seconds that a step waits for the store."""
+
+AHEAD = 4
+"""Interactions that are claimed for each that is judged at a time."""
+
+PAUSE = 30.0
+"""Seconds after which an interaction is tried again whose judge could not answer."""
+
+REST = 2.0
+"""Seconds between looks for new interactions."""
+
+log = logging.getLogger("bandit.server")
+
+Ask = Callable[[Operation, float], Awaitable[object]]
+"""Has an operation done by the writer within some seconds."""
+
+
+class UnknownServer(BanditError):
+    """A judge's model server is not in the settings."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        became: How many scores were counted, late or ignored, how many interactions unscored, or settled before.
+        reasons: Why interactions have no scores.
+        postponed: Interactions whose judge could not answer; they come again.
+        prompt_tokens: Tokens that went in, as far as the servers said.
+        completion_tokens: Tokens that came out, as far as the servers said.
+        cost_usd: What it cost, as far as there are prices.
+        without_price: Interactions of which nobody knows the cost.
+        out_of_budget: Whether a day's budget ended it.
+        fault: The latest fault of a model server, or "".
+    """
+
+    became: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    postponed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    without_price: int = 0
+    out_of_budget: bool = False
+    fault: str = ""
+
+    @property
+    def judged(self) -> int:
+        """Interactions that were settled, with scores or without."""
+        return self.became.total()
+
+
+class Judging:
+    """The judges of some experiments. To be used as an asynchronous context, in one event loop.
+
+    Args:
+        ask: The way to the store.
+        servers: The model servers.
+    """
+
+    def __init__(self, ask: Ask, servers: ModelServers) -> None:
+        self._ask = ask
+        self._servers = servers
+        self._clients: dict[str, ChatClient] = {}
+        self._closing = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections."""
+        await self._closing.aclose()
+
+    def check(self, judge: Judge) -> None:
+        """Raise if a judge cannot work with these settings.
+
+        Raises:
+            UnknownServer: Its server is not there, or its budget needs a price that is not.
+            UnknownKey: The environment does not have the server's key.
+        """
+        self._client(judge)
+        prices = self._servers.prices
+        if judge.daily_usd is not None and (prices is None or prices.cost(judge.model, 0, 0) is None):
+            raise UnknownServer(
+                f"judge '{judge.key}' has daily_usd, and the settings have no price of '{judge.model}';"
+                f' add [prices.models."{judge.model}"]'
+            )
+
+    async def run(
+        self,
+        experiment: Experiment,
+        judge: Judge,
+        *,
+        limit: int | None = None,
+        progress: Callable[[Summary], object] = lambda _: None,
+    ) -> Summary:
+        """Judge what waits, until nothing is left, the budget or the limit is reached, or the server fails.
+
+        Args:
+            experiment: Whose interactions.
+            judge: One of its judges.
+            limit: Interactions, at most; None: all.
+            progress: Told after each interaction.
+
+        Raises:
+            BanditError: The settings, or the store, do not let it work.
+        """
+        self.check(judge)
+        version = version_of(judge)
+        summary, at_once = Summary(), asyncio.Semaphore(judge.concurrency)
+
+        async def settle(task: Task) -> None:
+            async with at_once:
+                await self._settle(experiment.key, judge, version, task, summary)
+                progress(summary)
+
+        while not summary.postponed and (limit is None or summary.judged < limit):
+            wanted = judge.concurrency * AHEAD
+            wanted = wanted if limit is None else min(wanted, limit - summary.judged)
+            claimed = await self._ask(Claim(experiment.key, judge.key, version, wanted), PATIENCE)
+            assert isinstance(claimed, Claimed)  # noqa: S101 - what a claim returns
+            summary.out_of_budget = claimed.out_of_budget
+            if not claimed.tasks:
+                break
+            await asyncio.gather(*map(settle, claimed.tasks))
+        return summary
+
+    async def _settle(self, key: str, judge: Judge, version: str, task: Task, summary: Summary) -> None:
+        """Judge one interaction and store what came of it."""
+        try:
+            found = await _judged(self._client(judge), judge, task)
+        except ModelFault as fault:
+            summary.postponed += 1
+            summary.fault = str(fault)
+            pause = PAUSE if fault.retry_after is None else max(fault.retry_after, 1.0)
+            await self._ask(PutBack(key, judge.key, task.number, pause), PATIENCE)
+            return
+        verdict = self._verdict(judge, found, summary)
+        reward = None
+        if verdict.scores is not None:
+            metrics = {metric: feed.value(verdict.scores[feed.score]) for metric, feed in judge.feeds.items()}
+            reward = Reward(task.user_id, f"judge:{version}:{task.number}", metrics, task.variant_id)
+        became = await self._stored(Settle(key, judge.key, version, task.number, verdict, reward))
+        summary.became[became] += 1
+        if verdict.reason is not None:
+            summary.reasons[verdict.reason] += 1
+
+    async def _stored(self, settle: Settle) -> str:
+        """Have a verdict stored, also while the store is busy for a while: it was paid for."""
+        for pause in (1.0, 5.0, 25.0):
+            with suppress(StoreUnavailable):
+                return str(await self._ask(settle, PATIENCE))
+            await asyncio.sleep(pause)
+        return str(await self._ask(settle, PATIENCE))
+
+    def _verdict(self, judge: Judge, found: Judged | Unscored, summary: Summary) -> Verdict:
+        tokens = found.prompt_tokens, found.completion_tokens
+        prices, cost = self._servers.prices, None
+        if prices is not None and tokens[0] is not None and tokens[1] is not None:
+            cost = prices.cost(judge.model, tokens[0], tokens[1])
+        summary.prompt_tokens += tokens[0] or 0
+        summary.completion_tokens += tokens[1] or 0
+        summary.cost_usd += cost or 0.0
+        summary.without_price += cost is None
+        if isinstance(found, Judged):
+            return Verdict(found.scores, found.reasoning, None, *tokens, cost, found.attempts, found.model)
+        return Verdict(None, found.detail, found.reason, *tokens, cost, found.attempts, found.model)
+
+    def _client(self, judge: Judge) -> ChatClient:
+        client = self._clients.get(judge.server)
+        if client is None:
+            settings = self._servers.servers.get(judge.server)
+            if settings is None:
+                names = ", ".join(f"'{name}'" for name in self._servers.servers)
+                raise UnknownServer(
+                    f"judge '{judge.key}' names the model server '{judge.server}', and the settings have {names}"
+                )
+            client = self._clients[judge.server] = ChatClient(settings)
+            self._closing.push_async_callback(client.close)
+        return client
+
+
+async def judge_for_ever(
+    judging: Judging, experiments: Callable[[], Mapping[str, Experiment]], rest: float = REST
+) -> None:
+    """Judge what comes, until cancelled; what goes wrong is said in the log, once, and tried again.
+
+    Args:
+        judging: The judges.
+        experiments: Returns those to look after, by key; asked again at each look.
+        rest: Seconds between looks.
+    """
+    said: dict[tuple[str, str], str] = {}
+    while True:
+        for key, experiment in experiments().items():
+            for one in experiment.judges:
+                trouble = await _look(judging, experiment, one)
+                if trouble and said.get((key, one.key)) != trouble:
+                    log.warning("judge '%s' of experiment '%s': %s", one.key, key, trouble)
+                said[key, one.key] = trouble
+        await asyncio.sleep(rest)
+
+
+async def _look(judging: Judging, experiment: Experiment, judge: Judge) -> str:
+    """Judge what waits; return what is in the way, or ""."""
+    try:
+        summary = await judging.run(experiment, judge)
+    except BanditError as error:
+        return str(error)
+    except Exception:
+        log.exception("judge '%s' of experiment '%s' failed unforeseen", judge.key, experiment.key)
+        return ""
+    if summary.postponed:
+        return f"its model server does not answer now: {summary.fault}"
+    return "the day's budget is spent" if summary.out_of_budget else ""
+
+
+def version_of(judge: Judge) -> str:
+    """Return the version of a judge, which is stored with its scores."""
+    rubric = DEFAULT_RUBRIC if judge.rubric is None else judge.rubric
+    return judge_version(judge.server, judge.model, rubric, judge.scores, *judge.scale)
+
+
+async def _judged(client: ChatClient, asked: Judge, task: Task) -> Judged | Unscored:
+    rubric = DEFAULT_RUBRIC if asked.rubric is None else asked.rubric
+    return await judge(
+        client, asked.model, rubric, asked.scores, *asked.scale, user_input=task.user_input,
+        model_output=task.model_output,
+    )  # fmt: skip
