@@ -183,12 +183,13 @@ def judge_problems(judges: Sequence[Judge], goal: Goal, guardrails: Sequence[Gua
 
 def judge_notes(judges: Sequence[Judge], rewards: Rewards) -> list[str]:
     """Say where scores come too late to count: after the window of the user whom they are about."""
-    window = 0.0 if rewards.window == "request" else seconds(rewards.window)
+    name = "request_timeout" if rewards.window == "request" else "window"
+    window = str(getattr(rewards, name))
     return [
-        f"judges[{index}].within = '{judge.within}' does not fit into rewards.window = '{rewards.window}': a score that"
-        " comes after its user's window is stored and late, and nobody learns from it"
+        f"judges[{index}].within = '{judge.within}' does not fit into rewards.{name} = '{window}': a score that comes"
+        " after its user's window is stored and late, and nobody learns from it"
         for index, judge in enumerate(judges)
-        if seconds(judge.within) >= window
+        if seconds(judge.within) >= seconds(window)
     ]
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -167,6 +169,7 @@ class _Judges:
 def _judge(service: Service) -> None:
     from server.judge_process import judge_beside  # noqa: PLC0415 - the client of model servers takes a third of a second
 
+    _end_with_parent()
     configure(service.log_format)
     assert service.models is not None  # noqa: S101 - else there is no such process
     judge_beside(service.path, service.models, service.synchronous)
@@ -177,7 +180,20 @@ def _work(service: Service, listener: socket.socket, first: bool) -> None:
         if first:
             print(text, flush=True)  # noqa: T201 - what the command says
 
+    _end_with_parent()
     serve(service, listener, say)
+
+
+def _end_with_parent() -> None:
+    """End this process as SIGTERM does once the one that started it is gone, however it ended: nobody else would."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="bandit-parent", daemon=True).start()
 
 
 def _end_all(processes: Sequence[SpawnProcess]) -> None:

@@ -108,10 +108,18 @@ def test_two_judges_never_feed_one_metric() -> None:
 
 @pytest.mark.parametrize(
     ("window", "within", "late"),
-    [("1h", "10m", False), ("1h", "59m", False), ("1h", "1h", True), ("10m", "1d", True), ("request", "10m", True)],
+    [
+        ("1h", "10m", False),
+        ("1h", "59m", False),
+        ("1h", "1h", True),
+        ("10m", "1d", True),
+        ("request", "10m", True),
+        ("request", "30s", False),
+    ],
 )
 def test_a_schedule_that_cannot_meet_the_window_is_noted(window: str, within: str, late: bool) -> None:
     said = [note for note in notes(declared({**JUDGE, "within": within}, window=window)) if "judges[0].within" in note]
 
     assert len(said) == int(late)
-    assert all("late" in note and window in note for note in said)
+    shown = "request_timeout = '60s'" if window == "request" else f"window = '{window}'"
+    assert all("late" in note and shown in note for note in said)

@@ -218,3 +218,20 @@ def answers(client: Client) -> bool:
         return client.http.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_processes_end_with_the_one_that_started_them_however_it_ended(tmp_path: Path) -> None:
+    models = tmp_path / "models.toml"
+    models.write_text('[servers.none]\nbase_url = "http://127.0.0.1:9/v1"\n')
+    with command("--db", tmp_path / "b.db", "--workers", "2", "--models", models) as server:
+        wait_until(lambda: len(children(server)) == 3)
+        started = children(server)
+        wait_until(partial(answers, server), 20)
+        server.stop(signal.SIGKILL)
+        wait_until(lambda: not any(is_there(child) for child in started), seconds=30)
+
+
+def is_there(process: int) -> bool:
+    """Whether a process is alive, and no zombie."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
