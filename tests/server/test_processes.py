@@ -227,8 +227,9 @@ def test_processes_end_with_the_one_that_started_them_however_it_ended(tmp_path:
         wait_until(lambda: len(children(server)) == 3)
         started = children(server)
         wait_until(partial(answers, server), 20)
-        server.stop(signal.SIGKILL)
+        os.kill(server.process.pid, signal.SIGKILL)
         wait_until(lambda: not any(is_there(child) for child in started), seconds=30)
+        server.stop()
 
 
 def is_there(process: int) -> bool:
