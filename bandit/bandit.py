@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from bandit.allocation import Allocation
 from bandit.assignment import UnitHash, arm_at
@@ -368,6 +369,43 @@ class Bandit:
         self.oversight.change(arm, experiment, reason, actor)
         self._make_answers()
         self._go_on(now)
+
+    def versions(self, variant: str) -> tuple[Mapping[str, object], ...]:
+        """Return every configuration that a variant has had, the present one last; version 1 comes first.
+
+        Raises:
+            UnknownVariant: There is none.
+        """
+        arm = self.experiment.arm(variant)
+        changes = [event.evidence for event in self.events if event.kind == "changed" and event.variant == variant]
+        configs = [change["config"] for change in changes]
+        first = changes[0]["before"] if changes else self.experiment.variants[arm].config
+        return tuple(cast("Mapping[str, object]", config) for config in (first, *configs))
+
+    def roll_back(self, variant: str, version: int | None = None, *, reason: str = "", actor: str = OPERATOR) -> None:
+        """Give a variant a configuration that it had before; as `change` does, so it is a further version.
+
+        Args:
+            variant: Any but control.
+            version: Which one, from 1; None: the one before the present one.
+            reason: Why, for the events.
+            actor: Who.
+
+        Raises:
+            UnknownVariant: There is none.
+            InvalidInput: It never had this version.
+            WrongState: It is control, has had one configuration only, or the experiment is stopped.
+        """
+        check_reason(reason)
+        self._treatment(variant, "changed")
+        versions = self.versions(variant)
+        if version is None and len(versions) == 1:
+            raise WrongState(f"'{variant}' has had one configuration only; there is nothing to go back to")
+        if version is not None and not 1 <= version <= len(versions):
+            allowed = "1" if len(versions) == 1 else f"1 to {len(versions)}"
+            raise InvalidInput([Problem("version", f"received {version}, allowed: {allowed}")])
+        wanted = versions[-2] if version is None else versions[version - 1]
+        self.change(variant, wanted, reason=reason, actor=actor)
 
     def set_exposure(self, exposure: float | None, *, reason: str = "", actor: str = OPERATOR) -> None:
         """Let another share of users in; who is in stays in.

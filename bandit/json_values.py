@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -26,6 +28,15 @@ def json_object(value: object) -> dict[str, Any]:
     copy = _copy(value, ())
     assert isinstance(copy, dict)  # noqa: S101  (a mapping was given)
     return copy
+
+
+def content_hash(value: Mapping[str, object]) -> str:
+    """Return the first 12 hex digits of the SHA-256 of JSON values: another one whenever a value is another.
+
+    Of keys in order, without blanks, as UTF-8; 1, 1.0 and true are three values, as they are to an application.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _copy(value: object, place: tuple[object, ...]) -> object:

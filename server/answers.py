@@ -45,6 +45,8 @@ class VariantState(msgspec.Struct, kw_only=True):
     generation: Annotated[
         int, msgspec.Meta(description="0: present at the start; j: the j-th later beginning of any variant")
     ]
+    version: Annotated[int, msgspec.Meta(description="number of its present config, from 1")]
+    config_hash: Annotated[str, msgspec.Meta(description="of the config: another one whenever it is another")]
     guardrails: list[GuardrailOfVariant]
 
 
@@ -199,6 +201,7 @@ class LoggedInteraction(msgspec.Struct, kw_only=True):
     variant: Annotated[str | None, msgspec.Meta(description="whom it counts for; null: no variant")]
     epoch: Annotated[int | None, msgspec.Meta(description="the user's; null if it counts for no variant")]
     propensity: Annotated[float | None, msgspec.Meta(description="the user's; null if it counts for no variant")]
+    version: Annotated[int | None, msgspec.Meta(description="of the variant's config; null if it counts for none")]
     reason: Annotated[str | None, msgspec.Meta(description="why it counts for none")]
     variant_id: Annotated[str | None, msgspec.Meta(description="what was really served, as it was told")]
     model_name: str | None

@@ -96,6 +96,9 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
             "value": {"key": "B", "config": {"system_prompt_version": "v2.2"}, "reason": "a step was unclear"},
         },
     },
+    "RollbackRequest": {
+        "demo": {"summary": "The version before", "value": {"reason": "answers got worse"}},
+    },
     "PatchRequest": {
         "demo": {"summary": "Let half of the users in", "value": {"exposure": 0.5, "reason": "slow models today"}},
     },

@@ -16,7 +16,8 @@ LONGEST_TEXT = 100_000
 """Characters of a text, at most."""
 
 COLUMNS = (
-    "request_id", "user_id", "at", "epoch", "arm", "reason", "variant_id", "model_name", "system_prompt_version",
+    "request_id", "user_id", "at", "epoch", "arm", "version", "reason", "variant_id", "model_name",
+    "system_prompt_version",
     "latency_ms", "prompt_tokens", "completion_tokens", "safety_flag", "user_feedback_score", "cost_usd", "prices",
     "failed", "user_input", "model_output", "digest",
 )  # fmt: skip
@@ -123,18 +124,18 @@ Row = tuple[object, ...]
 """Values of `COLUMNS`."""
 
 
-def row_of(told: Interaction, at: float, place: tuple[int, int] | None, reason: str | None) -> Row:
+def row_of(told: Interaction, at: float, place: tuple[int, int, int] | None, reason: str | None) -> Row:
     """Return the row of an interaction.
 
     Args:
         told: What was said.
         at: When it came, seconds since 1970.
-        place: Epoch and arm that it counts for, or None.
+        place: Epoch, arm and version of the arm's config that it counts for, or None.
         reason: Why it counts for none.
     """
-    epoch, arm = place or (None, None)
+    epoch, arm, version = place or (None, None, None)
     return (
-        told.request_id, told.user_id, at, epoch, arm, reason, told.variant_id, told.model_name,
+        told.request_id, told.user_id, at, epoch, arm, version, reason, told.variant_id, told.model_name,
         told.system_prompt_version, told.latency_ms, told.prompt_tokens, told.completion_tokens, told.safety_flag,
         told.user_feedback_score, told.cost_usd, told.prices, told.failed, told.user_input, told.model_output,
         told.digest(),

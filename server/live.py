@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from bandit import Assignment, Bandit, ConflictingReward, Receipt
+from bandit import Assignment, Bandit, ConflictingReward, Experiment, Receipt
 from bandit.epochs import Cell, Epoch
 from bandit.measures import FAILED
 from bandit.outcomes import Outcome
@@ -95,6 +95,8 @@ class Live:
         self.bandit.timeline.outcomes_of = self._outcomes_of
         self.quiet_until = 0.0  # a tick that found nothing to do is not repeated before
         self._constraints = Constraints.of(self.bandit)
+        self._versions_of: Experiment | None = None
+        self._versions: list[int] = []
         self._mark()
         self.forget()
 
@@ -228,11 +230,19 @@ class Live:
         if metrics or told.failed:
             receipt = self.reward(Reward(told.user_id, told.request_id, metrics, told.variant_id, told.failed))
         counts = cell is not None and reason in (None, "late")
-        place = _place(cell) if cell is not None and counts else None
+        place = (*_place(cell), self._version(cell.arm)) if cell is not None and counts else None
         self._new_interactions.append(row_of(told, self.clock.latest, place, None if counts else reason))
         arm = None if place is None else place[1]
         self._interactions[told.request_id] = Known(told.user_id, arm, None if counts else reason, told.digest())
         return self._logged("stored", self._interactions[told.request_id], receipt)
+
+    def _version(self, arm: int) -> int:
+        """Return the number of an arm's present configuration."""
+        bandit = self.bandit
+        if self._versions_of is not bandit.experiment:
+            self._versions_of = bandit.experiment
+            self._versions = [len(bandit.versions(key)) for key in bandit.experiment.arms]
+        return self._versions[arm]
 
     def _again(self, told: Interaction, before: Known, metrics: Mapping[str, object]) -> Logged:
         """Answer an interaction whose request id came before."""

@@ -20,7 +20,8 @@ _TOLD = (
 _TRUTHS = ("safety_flag", "failed")
 
 FIELDS = (
-    "number", "experiment", "request_id", "user_id", "created_at", "variant", "epoch", "propensity", "reason", *_TOLD,
+    "number", "experiment", "request_id", "user_id", "created_at", "variant", "epoch", "propensity", "version",
+    "reason", *_TOLD,
     "erased_at", "judgements",
 )  # fmt: skip
 """Of an interaction, in the order in which they are written."""
@@ -29,7 +30,7 @@ TEXTS = ("user_input", "model_output")
 """Those of them that a person wrote or read."""
 
 _ROWS = (
-    f"SELECT n, request_id, user_id, at, epoch, arm, reason, {', '.join(_TOLD)}, erased_at FROM interactions"  # noqa: S608 - our own names
+    f"SELECT n, request_id, user_id, at, epoch, arm, version, reason, {', '.join(_TOLD)}, erased_at FROM interactions"  # noqa: S608 - our own names
     " WHERE experiment = :experiment AND n > :after"
     " AND (:user_id IS NULL OR user_id = :user_id)"
     " AND (:arm IS NULL OR arm = :arm)"
@@ -91,7 +92,7 @@ def judged(db: sqlite3.Connection, experiment: int, number: int) -> list[dict[st
 
 
 def _document(bandit: Bandit, key: str, row: tuple[Any, ...]) -> dict[str, Any]:
-    number, request_id, user_id, at, epoch, arm, reason, *told, erased_at = row
+    number, request_id, user_id, at, epoch, arm, version, reason, *told, erased_at = row
     said = dict(zip(_TOLD, told, strict=True))
     said |= {name: bool(said[name]) for name in _TRUTHS if said[name] is not None}
     return {
@@ -103,6 +104,7 @@ def _document(bandit: Bandit, key: str, row: tuple[Any, ...]) -> dict[str, Any]:
         "variant": None if arm is None else bandit.experiment.arms[arm],
         "epoch": epoch,
         "propensity": None if epoch is None else bandit.epochs[epoch - 1].allocation.probabilities[arm],
+        "version": version,
         "reason": reason,
         **said,
         "erased_at": moment(erased_at),

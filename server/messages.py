@@ -56,6 +56,8 @@ class ChooseAnswer(msgspec.Struct, kw_only=True):
     experiment: str
     variant: str
     config: dict[str, Any]
+    version: Annotated[int, msgspec.Meta(description="number of this config of the variant, from 1")]
+    config_hash: Annotated[str, msgspec.Meta(description="of the config: another one whenever it is another")]
     propensity: Annotated[
         float | None, msgspec.Meta(description="probability with which the user's first draw gave this variant")
     ]
@@ -280,6 +282,15 @@ class VersionRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     reason: Reason = ""
 
 
+class RollbackRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which version of a variant to go back to."""
+
+    version: Annotated[
+        int | None, msgspec.Meta(description="number of a version, from 1; null: the one before the present one")
+    ] = None
+    reason: Reason = ""
+
+
 class PatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What may change while an experiment runs."""
 
@@ -325,6 +336,7 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     ForceRequest,
     ForceAnswer,
     VersionRequest,
+    RollbackRequest,
     PatchRequest,
 )
 

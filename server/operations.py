@@ -273,6 +273,28 @@ class Reconfigure:
 
 
 @dataclass(frozen=True, slots=True)
+class RollBack:
+    """An earlier version of a variant again."""
+
+    key: str
+    variant: str
+    version: int | None = None
+    reason: str = ""
+    user_id: None = None
+
+    def run(self, desk: Desk) -> dict[str, object]:
+        """Return the variant as it is then, with its configuration."""
+        bandit = existing(desk, self.key).bandit
+        try:
+            arm = bandit.experiment.arm(self.variant)
+        except UnknownVariant as error:  # it is a part of the path
+            raise NoSuchVariant(error.problems[0].message) from error
+        bandit.roll_back(self.variant, self.version, reason=self.reason, actor=API)
+        config = bandit.experiment.variants[arm].config
+        return {"experiment": self.key, **variant_state(bandit, arm), "config": config}
+
+
+@dataclass(frozen=True, slots=True)
 class Force:
     """Give a user a variant by hand, or take that back."""
 

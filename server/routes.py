@@ -32,12 +32,13 @@ from server.messages import (
     MoveAnswer,
     PatchRequest,
     ReasonRequest,
+    RollbackRequest,
     StopRequest,
     VersionRequest,
     decode,
     not_json,
 )
-from server.operations import Create, Erase, Expose, Force, Move, Operation, Reconfigure, Seed, Switch
+from server.operations import Create, Erase, Expose, Force, Move, Operation, Reconfigure, RollBack, Seed, Switch
 from server.writer import Writer
 
 LARGEST_BODY = 1_000_000
@@ -170,6 +171,7 @@ _reason = msgspec.json.Decoder(ReasonRequest)
 _force = msgspec.json.Decoder(ForceRequest)
 _patch = msgspec.json.Decoder(PatchRequest)
 _version = msgspec.json.Decoder(VersionRequest)
+_rollback = msgspec.json.Decoder(RollbackRequest)
 
 
 def _add_moves(router: APIRouter, service: Service) -> None:
@@ -255,6 +257,19 @@ def _add_versions(router: APIRouter, service: Service) -> None:
         body = await read_body(request.scope, request.receive, LARGEST_BODY)
         how = await run_sync(versioned, body)
         return JSONResponse(await service.change(Reconfigure(key, how.key, how.config, how.reason)))
+
+    @router.post(
+        "/experiments/{key}/variants/{variant}/rollback",
+        responses={**problems(404, 409), **answer_of("VersionAnswer")},
+        openapi_extra=body_of("RollbackRequest", required=False), summary="Give a variant an earlier version again",
+    )  # fmt: skip
+    async def rollback(request: Request, key: Key, variant: Variant) -> Response:
+        """The config of an earlier version, by default of the one before, as a further version: it begins anew.
+
+        What was learned of the earlier version does not count again. Everything else is as with a new config.
+        """
+        how = await _body(request, _rollback, RollbackRequest())
+        return JSONResponse(await service.change(RollBack(key, variant, how.version, how.reason)))
 
 
 def _add_switches(router: APIRouter, service: Service) -> None:

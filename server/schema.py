@@ -332,6 +332,7 @@ CREATE TABLE interactions (
     at REAL NOT NULL,
     epoch INTEGER,
     arm INTEGER,
+    version INTEGER,
     reason TEXT,
     variant_id TEXT,
     model_name TEXT,

@@ -8,6 +8,7 @@ from typing import Any
 from bandit import Bandit, Experiment
 from bandit.epochs import Epoch
 from bandit.events import SYSTEM, Event
+from bandit.json_values import content_hash
 from bandit.limits import limit_in_words
 
 
@@ -35,6 +36,8 @@ def variant_state(bandit: Bandit, arm: int) -> dict[str, Any]:
         if suspended
         else None,
         "generation": generation.number,
+        "version": len(bandit.versions(experiment.arms[arm])),
+        "config_hash": content_hash(experiment.variants[arm].config),
         "guardrails": [
             {"metric": rail.metric, "limit": limit_in_words(rail), "state": state, "since": moment(since)}
             for rail, (state, since) in zip(experiment.guardrails, states, strict=True)

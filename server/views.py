@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from bandit import Assignment, Bandit, Experiment
+from bandit import Assignment, Bandit
+from bandit.json_values import content_hash
 from server.live import Live
 
 GENERATION = 250_000
@@ -66,7 +67,7 @@ class View:
         self._tails: dict[tuple[int | None, str, str], Tail] = {}
         self._moved: dict[str, Kept] = {}
         self._lost: set[str] = set()
-        self._take_over(live.bandit.experiment)
+        self._take_over(live.bandit)
         self.fallback = self._plain(self.experiment.control, "fallback")
         self.publish(live)
 
@@ -98,7 +99,12 @@ class View:
         return tail
 
     def _head(self, variant: str, config: Mapping[str, Any]) -> bytes:
-        head = {"experiment": self.experiment.key, "variant": variant, "config": config}
+        mark = content_hash(config)
+        version = max(n for n, other in enumerate(self._versions[variant], 1) if other == mark)
+        head = {
+            "experiment": self.experiment.key, "variant": variant, "config": config, "version": version,
+            "config_hash": mark,
+        }  # fmt: skip
         return msgspec.json.encode(head)[1:-1] + b","
 
     def remember(self, user_id: str, answer: Assignment, bandit: Bandit) -> None:
@@ -131,7 +137,7 @@ class View:
         bandit = live.bandit
         self.version = live.version
         if bandit.experiment is not self.experiment:
-            self._take_over(bandit.experiment)
+            self._take_over(bandit)
         self._lost = set()
         if (bandit.state, bandit.exposure) != (self.state, self._exposure):
             self.state, self._exposure = bandit.state, bandit.exposure
@@ -167,9 +173,10 @@ class View:
         self._all.append(Kept(len(self._all), tail))
         return self._all[-1]
 
-    def _take_over(self, experiment: Experiment) -> None:
+    def _take_over(self, bandit: Bandit) -> None:
         """Answer with the configurations of an experiment from now on."""
-        self.experiment = experiment
+        self.experiment = experiment = bandit.experiment
+        self._versions = {key: [content_hash(config) for config in bandit.versions(key)] for key in experiment.arms}
         for variant in experiment.variants:
             head = self._head(variant.key, variant.config)
             _, before = self._heads.get(variant.key, (None, head))

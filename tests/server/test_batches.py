@@ -215,7 +215,8 @@ def test_a_large_config_is_kept_once_however_many_epochs_there_are(service: Serv
     assert len({id(head) for head, _ in tails}) == 2
     assert max(len(cell) for _, cell in tails) < 100
     assert list(answers[0]) == [
-        "request_id", "user_id", "experiment", "variant", "config", "propensity", "epoch", "reason",
+        "request_id", "user_id", "experiment", "variant", "config", "version", "config_hash", "propensity", "epoch",
+        "reason",
     ]  # fmt: skip
     again = service.choose("x", "u0")
     assert again == {**answers[0], "request_id": again["request_id"], "reason": "sticky"}

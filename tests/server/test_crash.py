@@ -18,7 +18,10 @@ KILLS = 3
 
 SPOILT = {
     "an assignment is gone": ("DELETE FROM assignments WHERE user_id = :user", "is lost"),
-    "a user has another arm": ("UPDATE assignments SET arm = 1 - arm WHERE user_id = :user", "is stored at"),
+    "a user has another arm": (
+        "UPDATE assignments SET arm = 1 - arm WHERE user_id = :user",
+        "is stored at|got a suspended arm",
+    ),
     "a user of control was moved": ("UPDATE assignments SET moved_at = at WHERE user_id = :user", "was moved"),
     "a user keeps a suspended arm": (
         """INSERT INTO events SELECT experiment, 1 + max(number), 'suspended', 1.0, 1000, 'api', 'A', '', '{}'

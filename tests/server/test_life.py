@@ -61,7 +61,8 @@ def test_choose_answers_as_the_contract_says(service: Service) -> None:
     ).json()
 
     assert list(answer) == [
-        "request_id", "user_id", "experiment", "variant", "config", "propensity", "epoch", "reason",
+        "request_id", "user_id", "experiment", "variant", "config", "version", "config_hash", "propensity", "epoch",
+        "reason",
     ]  # fmt: skip
     assert answer["request_id"] == "r"
     assert answer["user_id"] == "u"

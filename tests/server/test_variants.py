@@ -14,8 +14,11 @@ from urllib.parse import quote
 import httpx
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bandit import Assignment
+from bandit.json_values import content_hash
 from server.answers import VersionAnswer
 from server.examples import BODIES
 from server.operations import Choose, Move, Reconfigure, Switch
@@ -282,7 +285,9 @@ def test_the_experiment_its_events_and_the_answer_show_the_new_version(service: 
 
     answer = version(service, NEW, reason="clearer steps").json()
 
-    assert answer.keys() == {"experiment", "variant", "suspended", "generation", "guardrails", "config"}
+    assert answer.keys() == {
+        "experiment", "variant", "suspended", "generation", "guardrails", "config", "version", "config_hash",
+    }  # fmt: skip
     assert (answer["experiment"], answer["variant"], answer["suspended"]) == ("x", "B", None)
     assert (answer["generation"], answer["config"]) == (1, NEW)
     described = service.get("/experiments/x")
@@ -531,3 +536,101 @@ def test_experiments_that_are_over_or_unknown_have_no_versions(service: Service)
     is_problem(service.http.get("/experiments/x/variants"), 405)
 
     assert everything(service.path) == before
+
+
+# Versions, their hashes, and the way back
+
+
+def rolled_back(client: Client, variant: str = "B", **body: object) -> httpx.Response:
+    return client.http.post(f"/experiments/x/variants/{variant}/rollback", json=body)
+
+
+def test_answers_carry_the_version_and_the_hash_of_the_config(service: Service) -> None:
+    service.create()
+    (user,) = users_of(service, "x", "B", 1)
+    before = service.choose("x", user)
+    assert (before["version"], before["config_hash"]) == (1, content_hash(OLD))
+
+    answer = version(service, NEW).json()
+
+    assert (answer["version"], answer["config_hash"]) == (2, content_hash(NEW))
+    after = service.choose("x", user)
+    assert (after["config"], after["version"], after["config_hash"]) == (NEW, 2, content_hash(NEW))
+    (new,) = users_of(service, "x", "B", 1, "later")
+    assert service.choose("x", new)["version"] == 2
+    (control,) = users_of(service, "x", "A", 1)
+    assert service.choose("x", control)["version"] == 1
+    assert [state["version"] for state in service.get("/experiments/x")["variants"]] == [1, 2]
+    with in_process(service.path) as other:
+        assert other.choose("x", new)["config_hash"] == content_hash(NEW)
+
+
+def test_one_call_goes_back_to_the_version_before_which_begins_anew(service: Service) -> None:
+    service.create()
+    version(service, NEW)
+    (user,) = users_of(service, "x", "B", 1)
+
+    answer = rolled_back(service, reason="answers got worse").json()
+
+    assert (answer["config"], answer["version"], answer["config_hash"]) == (OLD, 3, content_hash(OLD))
+    assert answer["generation"] == 2
+    assert config_of(service) == OLD
+    told = service.choose("x", user)
+    assert (told["config"], told["reason"], told["version"]) == (OLD, "moved", 3)
+    assert [event["reason"] for event in service.events("x") if event["kind"] == "changed"] == ["", "answers got worse"]
+    assert rolled_back(service, version=2).json()["config"] == NEW
+    assert rolled_back(service, version=2).json()["version"] == 4  # it has that one: nothing changes
+    check_ledger(service.path, "x")
+
+
+@pytest.mark.parametrize(
+    ("variant", "body", "status", "field"),
+    [
+        ("B", {}, 409, None),  # one version only
+        ("A", {}, 409, None),
+        ("Z", {}, 404, None),
+        ("B", {"version": 0}, 422, "version"),
+        ("B", {"version": 2}, 422, "version"),
+        ("B", {"version": "1"}, 422, "version"),
+        ("B", {"versoin": 1}, 422, "versoin"),
+        ("B", {"reason": "a\nb"}, 422, "reason"),
+    ],
+)
+def test_a_way_back_that_leads_nowhere_changes_nothing(
+    service: Service, variant: str, body: dict[str, Any], status: int, field: str | None
+) -> None:
+    service.create()
+    before = everything(service.path)
+
+    answer = is_problem(rolled_back(service, variant, **body), status)
+
+    assert [error["field"] for error in answer.get("errors", [])] == ([] if field is None else [field])
+    assert everything(service.path) == before
+
+
+def test_an_interaction_knows_the_version_that_it_counts_for(service: Service) -> None:
+    service.create()
+    for number, config in enumerate((None, NEW, OLD), 1):
+        if config is not None:
+            version(service, config)
+        (user,) = users_of(service, "x", "B", 1, f"v{number}-")
+        body = {"experiment": "x", "user_id": user, "request_id": f"r{number}", "latency_ms": 1.0}
+        assert service.http.post("/interactions", json=body).json()["variant"] == "B"
+    found = service.get("/experiments/x/interactions")["interactions"]
+    assert [one["version"] for one in found] == [1, 2, 3]
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=3),
+        st.one_of(st.integers(), st.booleans(), st.floats(allow_nan=False, allow_infinity=False)),
+        max_size=4,
+    )
+)
+def test_a_hash_is_that_of_the_values_whatever_their_order(config: dict[str, Any]) -> None:
+    backwards = dict(reversed(list(config.items())))
+
+    assert content_hash(config) == content_hash(backwards)
+    for key, value in config.items():
+        others = [other for other in (0, 0.0, False, "0", value) if json.dumps(other) != json.dumps(value)]
+        assert all(content_hash({**config, key: other}) != content_hash(config) for other in others)
