@@ -343,7 +343,7 @@ def _add_interactions(router: APIRouter, service: Service) -> None:
         return JSONResponse(await service.read(logged.page, key, wanted))
 
     @router.delete(
-        "/experiments/{key}/users/{user_id:path}/texts", responses={**problems(404), **answer_of("ErasedAnswer")},
+        "/experiments/{key}/texts/{user_id:path}", responses={**problems(404), **answer_of("ErasedAnswer")},
         summary="Erase a user's texts",
     )  # fmt: skip
     async def erase(key: Key, user_id: UserId) -> Response:

@@ -246,17 +246,17 @@ def test_erased_texts_are_gone_and_counts_stay(service: Service) -> None:
     log(service, "u", "u-2", **SAID)
     before = service.get("/experiments/x/report")
 
-    answer = service.http.delete("/experiments/x/users/u/texts")
+    answer = service.http.delete("/experiments/x/texts/u")
 
     assert answer.json() == {"experiment": "x", "user_id": "u", "interactions": 2}
-    assert service.http.delete("/experiments/x/users/u/texts").json()["interactions"] == 0
+    assert service.http.delete("/experiments/x/texts/u").json()["interactions"] == 0
     texts = {(one["user_id"], one["user_input"], one["model_output"], one["latency_ms"]) for one in stored(service)}
     assert texts == {("u", None, None, 912.5), ("v", SAID["user_input"], SAID["model_output"], 912.5)}
     assert service.get("/experiments/x/report") == before
     assert log(service, "u", "u-1", **SAID)["interaction"] == "duplicate"  # and its texts do not come back
     assert [one["erased_at"] is None for one in stored(service)] == [False, True, False]
     assert verify(service.path).differences == 0
-    is_problem(service.http.delete("/experiments/y/users/u/texts"), 404)
+    is_problem(service.http.delete("/experiments/y/texts/u"), 404)
     log(service, "u", "u-3", user_input="later")
     assert stored(service, user_id="u")[-1]["user_input"] == "later"
 
@@ -268,7 +268,7 @@ def test_of_erased_texts_nothing_is_left_in_the_file(path: Path) -> None:
             service.choose("x", user)
             for i in range(3):
                 log(service, user, f"{user}-{i}", user_input=f"text of {user} " * 20, model_output=f"to {user} " * 2000)
-        service.http.delete("/experiments/x/users/u/texts")
+        service.http.delete("/experiments/x/texts/u")
 
     left = path.read_bytes()
     assert (left.count(b"text of u"), left.count(b"to u")) == (0, 0)

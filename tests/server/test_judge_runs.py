@@ -279,7 +279,7 @@ def test_erased_texts_are_not_judged_and_what_a_judge_said_of_them_is_erased(ser
     with FakeModels("openai", otherwise=scoring(by_length)) as fake:
         judged(service, settings(fake.url), limit=1)
         for user in ("u0", "u1"):
-            service.http.delete(f"/experiments/x/users/{user}/texts")
+            service.http.delete(f"/experiments/x/texts/{user}")
         assert judged(service, settings(fake.url)).judged == 1
     said = rows(service.path, "SELECT n, state, reasoning FROM judgements ORDER BY n")
     assert said == [(1, "scored", None), (3, "scored", "By a function.")]
