@@ -2,8 +2,9 @@
 
 Exit code 1 if a bound is broken. Seconds per request say as much of the machine and of its neighbours as of the code;
 the least CPU time of some rounds in turn, as a multiple of a no-op's, says something of the code. The bounds are well
-above what is measured (about 1.1, .75 and .85, and half of that more in a bad hour), so that they break when the code
-becomes much slower, not when the machine does.
+above what is measured (about 1.2, .63 and .74), so that they break when the code becomes much slower, not when the machine
+does. The load comes from Python here, on the same cores; with `wrk` and a core for each side (`service.py`) the ratios are
+smaller.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from tests.benchmarks.stores import fill
 RAW, FASTAPI = Load("raw ASGI no-op", "raw", "known", 32), Load("FastAPI no-op", "fastapi", "known", 32)
 BOUNDS = (
     (Load("choose, known users", "small", "known", 32), RAW, 1.6),
-    (Load("choose, new users", "small", "new", 32), FASTAPI, 1.2),
-    (Load("reward", "small", "reward", 32), FASTAPI, 1.45),
+    (Load("choose, new users", "small", "new", 32), FASTAPI, 0.95),
+    (Load("reward", "small", "reward", 32), FASTAPI, 1.1),
 )
 """A load, what it is measured beside, and the most times its CPU time."""
 
