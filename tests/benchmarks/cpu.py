@@ -2,9 +2,9 @@
 
 Exit code 1 if a bound is broken. Seconds per request say as much of the machine and of its neighbours as of the code;
 the least CPU time of some rounds in turn, as a multiple of a no-op's, says something of the code. The bounds are well
-above what is measured (about 1.2, .63 and .74), so that they break when the code becomes much slower, not when the machine
-does. The load comes from Python here, on the same cores; with `wrk` and a core for each side (`service.py`) the ratios are
-smaller.
+above what is measured (about 1.2, .63 and .74), so that they break when the code becomes much slower, not when the
+machine does. The load comes from Python here, on the same cores; with `wrk` and a core for each side (`service.py`)
+the ratios are smaller.
 """
 
 from __future__ import annotations
