@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -21,8 +22,12 @@ from server.backup import backup
 from server.demo import Demo
 from server.export import Format, What, export
 from server.guard import is_loopback
+from server.judge_quality import judge_quality
+from server.label_files import store_labels, write_to_label
+from server.labels import read_csv as read_labels
 from server.logs import LogFormat, configure
 from server.model_servers import ModelServers, read_model_servers
+from server.quality_text import quality
 from server.schema import Synchronous, open_stored, prepare
 from server.verify import verify
 from server.verify_text import conclusion, tables
@@ -214,6 +219,56 @@ def judge_command(
     console.print(judged(done))
     if any(summary.postponed for _, summary in done):
         raise typer.Exit(1)
+
+
+@app.command("label")
+def label_command(
+    key: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Key of the experiment.")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="CSV with number, metric and value: stores these labels.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Writes interactions to label; must not exist.")
+    ] = None,
+    each: Annotated[int, typer.Option(min=1, help="With --out: of each variant and metric.")] = 50,
+    seed: Annotated[int, typer.Option(help="With --out: of the sample.")] = 0,
+    db: _Db = None,
+) -> None:
+    """Give people interactions to label (--out FILE), and store what they wrote in the column `value` (FILE).
+
+    A label is a value of a metric that a judge feeds, on the metric's scale. It is no reward: `bandit-server quality`
+    shows by labels how good the judge is, and corrects its means. The sample is random and does not show the variant.
+    """
+    path = _path(db)
+    if (file is None) == (out is None):
+        _refuse("label takes a FILE to store, or --out FILE to write")
+    try:
+        if out is not None:
+            n = write_to_label(path, key, out, each, seed)
+            typer.echo(f"interactions of '{key}' to label in {out}: {n:,}; fill in `value`, then: label {key} {out}")
+        elif file is not None:
+            with file.open(encoding="utf-8", newline="") as rows:
+                labels = read_labels(rows)
+            typer.echo(f"labels of '{key}' stored: {store_labels(path, key, labels):,}")
+    except OSError as error:
+        _refuse(f"cannot use {out or file}: {error.strerror or error}")
+    except BanditError as error:
+        _refuse(str(error))
+
+
+@app.command("quality")
+def quality_command(
+    key: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Key of the experiment.")], db: _Db = None
+) -> None:
+    """Show how good the judges of an experiment are beside people's labels, and means corrected by these."""
+    path, console = _path(db), Console(highlight=False, markup=False, emoji=False)
+    try:
+        with closing(open_stored(path)) as store:
+            store.execute("BEGIN")
+            found = judge_quality(store, key)
+    except BanditError as error:
+        _refuse(str(error))
+    console.print(*quality(found), sep="\n")
 
 
 def _refuse_options_of_the_server(context: typer.Context) -> None:

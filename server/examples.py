@@ -96,6 +96,12 @@ BODIES: dict[str, dict[str, dict[str, Any]]] = {
             "value": {"key": "B", "config": {"system_prompt_version": "v2.2"}, "reason": "a step was unclear"},
         },
     },
+    "LabelsRequest": {
+        "demo": {
+            "summary": "One of an interaction",
+            "value": {"labels": [{"number": 1, "metric": "quality", "value": 4}]},
+        },
+    },
     "RollbackRequest": {
         "demo": {"summary": "The version before", "value": {"reason": "answers got worse"}},
     },

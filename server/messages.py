@@ -239,6 +239,27 @@ class ErasedAnswer(msgspec.Struct, kw_only=True):
     interactions: Annotated[int, msgspec.Meta(description="interactions of the user whose texts are gone now")]
 
 
+class OneLabel(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What somebody says of an interaction."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=2**53, description="of the interaction")]
+    metric: Annotated[str, msgspec.Meta(description="a metric that a judge feeds")]
+    value: Annotated[float, msgspec.Meta(description="on the metric's scale")]
+
+
+class LabelsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Labels of interactions by people; all are stored or none. One of before is replaced."""
+
+    labels: Annotated[list[OneLabel], _ITEMS]
+
+
+class LabelsAnswer(msgspec.Struct, kw_only=True):
+    """How many labels were stored."""
+
+    experiment: str
+    labels: int
+
+
 Reason = Annotated[str, msgspec.Meta(description="why, for the events: one line of at most 2,000 characters")]
 
 
@@ -330,6 +351,8 @@ ALL: tuple[type[msgspec.Struct], ...] = (
     InteractionItem,
     InteractionBatchAnswer,
     ErasedAnswer,
+    LabelsRequest,
+    LabelsAnswer,
     ReasonRequest,
     StopRequest,
     MoveAnswer,

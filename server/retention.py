@@ -126,8 +126,8 @@ class Retention:
             return False
         with self._store.transaction():
             dropped = self._store.db.execute(_OLD_INTERACTIONS, old).fetchall()
-            self._store.db.executemany("DELETE FROM judgements WHERE experiment = ? AND n = ?", dropped)
-            self._store.db.executemany("DELETE FROM interactions WHERE experiment = ? AND n = ?", dropped)
+            for table in ("judgements", "labels", "interactions"):
+                self._store.db.executemany(f"DELETE FROM {table} WHERE experiment = ? AND n = ?", dropped)  # noqa: S608 - our own names
         return True
 
     def _due(self, now: float) -> _Cell | None:

@@ -25,10 +25,13 @@ from server import examples, logged, pages, reading
 from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, problems
 from server.errors import ExperimentExists, StoreUnavailable, Unreadable
+from server.labels import Label, StoreLabels
 from server.messages import (
     ErasedAnswer,
     ForceAnswer,
     ForceRequest,
+    LabelsAnswer,
+    LabelsRequest,
     MoveAnswer,
     PatchRequest,
     ReasonRequest,
@@ -171,6 +174,7 @@ _reason = msgspec.json.Decoder(ReasonRequest)
 _force = msgspec.json.Decoder(ForceRequest)
 _patch = msgspec.json.Decoder(PatchRequest)
 _version = msgspec.json.Decoder(VersionRequest)
+_labels = msgspec.json.Decoder(LabelsRequest)
 _rollback = msgspec.json.Decoder(RollbackRequest)
 
 
@@ -341,6 +345,17 @@ def _add_interactions(router: APIRouter, service: Service) -> None:
         """Stored interactions in the order of coming, with where each counts, or why it does not."""
         wanted = logged.Wanted(after, limit, user_id, variant, counted)
         return JSONResponse(await service.read(logged.page, key, wanted))
+
+    @router.post(
+        "/experiments/{key}/labels", responses={**problems(404), **answer_of("LabelsAnswer")},
+        openapi_extra=body_of("LabelsRequest"), summary="What people say of interactions",
+    )  # fmt: skip
+    async def label(request: Request, key: Key) -> Response:
+        """Labels tell how good a judge is, and correct its means (`bandit-server quality`); they are no rewards."""
+        told = await _body(request, _labels)
+        labels = tuple(Label(one.number, one.metric, one.value) for one in told.labels)
+        n = cast("int", await service.change(StoreLabels(key, labels)))
+        return Response(msgspec.json.encode(LabelsAnswer(experiment=key, labels=n)), media_type="application/json")
 
     @router.delete(
         "/experiments/{key}/texts/{user_id:path}", responses={**problems(404), **answer_of("ErasedAnswer")},

@@ -387,6 +387,17 @@ CREATE TABLE judge_cursors (
 ) STRICT, WITHOUT ROWID;
 """
 
+_LABELS = """
+CREATE TABLE labels (
+    experiment INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    metric TEXT NOT NULL,
+    value REAL NOT NULL,
+    at REAL NOT NULL,
+    PRIMARY KEY (experiment, n, metric)
+) STRICT, WITHOUT ROWID;
+"""
+
 
 @migrations()
 def first_tables(db: Database) -> None:
@@ -450,6 +461,12 @@ def interactions(db: Database) -> None:
 def judgements(db: Database) -> None:
     """What judges say of interactions, and how far they have come."""
     _run(db, _JUDGEMENTS)
+
+
+@migrations()
+def labels(db: Database) -> None:
+    """What people say of interactions."""
+    _run(db, _LABELS)
 
 
 def _run(db: Database, script: str) -> None:
