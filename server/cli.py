@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, NoReturn
 from urllib.parse import quote
 
 import typer
@@ -20,7 +20,7 @@ from bandit import BanditError, Experiment, parse_json, parse_toml
 from bandit.durations import seconds
 from server.backup import backup
 from server.demo import Demo
-from server.export import Format, What, export
+from server.export import MOST_CHALLENGING, Format, What, export, export_challenging
 from server.guard import is_loopback
 from server.judge_quality import judge_quality
 from server.label_files import store_labels, write_to_label
@@ -166,16 +166,34 @@ def export_command(
     form: Annotated[Format, typer.Option("--format", help="A JSON object a line, or CSV with a header.")] = "jsonl",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Must not exist; default: standard output.")] = None,
     texts: Annotated[bool, typer.Option(help="With what users asked and were answered.")] = True,
+    teaching: Annotated[
+        bool, typer.Option("--challenging", help="The interactions that teach most, for an offline evaluation.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="With --challenging: so many at most.")] = MOST_CHALLENGING,
+    identity: Annotated[bool, typer.Option("--identity", help="With --challenging: say whose they are.")] = False,
     db: _Db = None,
 ) -> None:
-    """Write the raw rows of an experiment as they are at one moment; the server goes on meanwhile."""
+    """Write the raw rows of an experiment as they are at one moment; the server goes on meanwhile.
+
+    With --challenging only interactions that teach something: unsafe, failed, scored low, unusual in cost or time, or
+    judged otherwise by people; with reasons, variants in turn, one of texts that are alike, without ids of users and
+    requests.
+    """
     path = _path(db)
+    if teaching and (what != "interactions" or form != "jsonl" or not texts):
+        _refuse("--challenging writes interactions with texts as JSON lines; leave out --what, --format, --no-texts")
+
+    def write(file: IO[str]) -> int:
+        if teaching:
+            return export_challenging(path, key, limit, file, identity=identity)
+        return export(path, key, what, form, file, texts=texts)
+
     try:
         if out is None:
-            export(path, key, what, form, sys.stdout, texts=texts)
+            write(sys.stdout)
             return
         with out.open("x", encoding="utf-8", newline="") as file:
-            n = export(path, key, what, form, file, texts=texts)
+            n = write(file)
     except OSError as error:
         _refuse(f"cannot write {out or 'to standard output'}: {error.strerror or error}")
     except BanditError as error:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from server import logged
+from server.challenging import challenging
 from server.columns import outcomes_from, values_from
 from server.reading import outcome, restored
 from server.schema import open_stored
 from server.states import moment
 
 What = Literal["interactions", "rewards", "assignments"]
+MOST_CHALLENGING = 200
+"""Interactions for an offline evaluation, unless another number is wanted."""
 Format = Literal["jsonl", "csv"]
 
 REWARDS = ("experiment", "request_id", "user_id", "at", "variant", "epoch", "metric", "value", "revision", "reason")
@@ -44,6 +47,28 @@ def export(path: Path, key: str, what: What, form: Format, out: IO[str], *, text
         if not texts:
             fields = tuple(field for field in fields if field not in logged.TEXTS)
         return _write(rows, fields, form, out)
+
+
+def export_challenging(path: Path, key: str, limit: int, out: IO[str], *, identity: bool) -> int:
+    """Write the interactions that teach most as JSON lines, and return how many.
+
+    Args:
+        path: The store.
+        key: The experiment.
+        limit: So many at most.
+        out: Where they go.
+        identity: Whether they say whose they are.
+
+    Raises:
+        StoreProblem: It is no store of this version.
+        UnknownExperiment: There is none with this key.
+    """
+    with closing(open_stored(path)) as db:
+        db.execute("BEGIN")
+        found = challenging(db, key, limit, identity=identity)
+    for one in found:
+        out.write(json.dumps(one, ensure_ascii=False) + "\n")
+    return len(found)
 
 
 def _write(rows: Iterable[Mapping[str, Any]], fields: Sequence[str], form: Format, out: IO[str]) -> int:
