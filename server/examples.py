@@ -1,4 +1,7 @@
-"""Examples of the document: they work as they are against `bandit-server --demo`, `/choose` before `/reward`."""
+"""Examples of the document: they work as they are against `bandit-server --demo`, `/choose` before `/reward`.
+
+All but labels, which need a judge, and the demo has none.
+"""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_the_examples_work_as_they_are_against_the_demo() -> None:
     with command("--demo") as server:
         document = server.get("/openapi.json")
 
-        for path in ("/choose", "/reward"):
+        for path in ("/choose", "/reward", "/interactions"):
             for body in body_examples(document, path):
                 assert server.http.post(path, json=body).status_code == 200
             for body in body_examples(document, f"{path}/batch"):
