@@ -142,6 +142,12 @@ def row_of(told: Interaction, at: float, place: tuple[int, int, int] | None, rea
     )  # fmt: skip
 
 
+def without_texts(row: Row) -> Row:
+    """Return a row without what was asked and answered, and without what would tell of it."""
+    gone = {"user_input", "model_output", "digest"}
+    return tuple(None if name in gone else value for name, value in zip(COLUMNS, row, strict=True))
+
+
 def known(rows: Iterable[tuple[Any, ...]]) -> Mapping[str, Known]:
     """Return stored interactions by request id: rows of it and of what `Known` has."""
     return {request: Known(*rest) for request, *rest in rows}

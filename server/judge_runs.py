@@ -19,7 +19,7 @@ from bandit.experiment import Judge
 from server.chat import ChatClient, ModelFault
 from server.errors import StoreUnavailable
 from server.judgements import Claim, Claimed, PutBack, Settle, Task, Verdict
-from server.judging import DEFAULT_RUBRIC, Judged, Unscored, judge, judge_version
+from server.judging import ANSWER_TOKENS, DEFAULT_RUBRIC, LONGEST_TEXT, Judged, Unscored, judge, judge_version
 from server.live import Reward
 from server.model_servers import ModelServers
 from server.operations import Operation
@@ -32,6 +32,9 @@ AHEAD = 4
 
 PAUSE = 30.0
 """Seconds after which an interaction is tried again whose judge could not answer."""
+
+_MOST_PROMPT_TOKENS = 4 * LONGEST_TEXT // 3
+"""Tokens of two texts as long as a judge is shown them, and of the rubric."""
 
 REST = 2.0
 """Seconds between looks for new interactions."""
@@ -187,6 +190,9 @@ class Judging:
         prices, cost = self._servers.prices, None
         if prices is not None and tokens[0] is not None and tokens[1] is not None:
             cost = prices.cost(judge.model, tokens[0], tokens[1])
+        elif prices is not None and judge.daily_usd is not None:
+            # A server that does not say what it took must not make a budget endless: more than this it hardly was.
+            cost = prices.cost(judge.model, found.attempts * _MOST_PROMPT_TOKENS, found.attempts * ANSWER_TOKENS)
         summary.prompt_tokens += tokens[0] or 0
         summary.completion_tokens += tokens[1] or 0
         summary.cost_usd += cost or 0.0
@@ -221,27 +227,29 @@ async def judge_for_ever(
     """
     said: dict[tuple[str, str], str] = {}
     while True:
+        busy = False
         for key, experiment in experiments().items():
             for one in experiment.judges:
-                trouble = await _look(judging, experiment, one)
+                n, trouble = await _look(judging, experiment, one)
+                busy = busy or n > 0
                 if trouble and said.get((key, one.key)) != trouble:
                     log.warning("judge '%s' of experiment '%s': %s", one.key, key, trouble)
                 said[key, one.key] = trouble
-        await asyncio.sleep(rest)
+        await asyncio.sleep(0.0 if busy else rest)
 
 
-async def _look(judging: Judging, experiment: Experiment, judge: Judge) -> str:
-    """Judge what waits; return what is in the way, or ""."""
+async def _look(judging: Judging, experiment: Experiment, judge: Judge) -> tuple[int, str]:
+    """Judge some of what waits, so that others have their turn; return how many, and what is in the way, or ""."""
     try:
-        summary = await judging.run(experiment, judge)
+        summary = await judging.run(experiment, judge, limit=judge.concurrency * AHEAD)
     except BanditError as error:
-        return str(error)
+        return 0, str(error)
     except Exception:
         log.exception("judge '%s' of experiment '%s' failed unforeseen", judge.key, experiment.key)
-        return ""
+        return 0, ""
     if summary.postponed:
-        return f"its model server does not answer now: {summary.fault}"
-    return "the day's budget is spent" if summary.out_of_budget else ""
+        return 0, f"its model server does not answer now: {summary.fault}"
+    return summary.judged, "the day's budget is spent" if summary.out_of_budget else ""
 
 
 def version_of(judge: Judge) -> str:

@@ -19,7 +19,7 @@ import msgspec
 from bandit import BanditError, Experiment
 from bandit.assignment import UnitHash
 from bandit.experiment import Judge
-from server.live import Reward
+from server.live import Live, Reward
 from server.operations import Desk, existing
 
 LEASE = 600.0
@@ -101,6 +101,7 @@ class Claim:
                 f" scored so far ({version}), and scores of two judges cannot be compared; go on with the old one, or"
                 " start another experiment"
             )
+        seen = upto
         left = min(self.limit, _room(judge, _day(now), *spent))
         if left <= 0:
             return Claimed([], out_of_budget=self.limit > 0)
@@ -112,7 +113,8 @@ class Claim:
             upto = number
             if rest[-1] is not None and _is_sampled(experiment, judge, request_id):
                 tasks.append(Task(number, *rest))
-        db.execute(_KEEP_CURSOR, {**place, "version": self.version, "upto": upto})
+        if upto > seen or tasks:
+            db.execute(_KEEP_CURSOR, {**place, "version": self.version, "upto": upto})
         db.executemany(
             _CLAIM, [{**place, "n": task.number, "version": self.version, "until": now + LEASE} for task in tasks]
         )
@@ -185,8 +187,7 @@ class Settle:
             return "settled before"
         became = "unscored"
         if self.reward is not None:
-            receipt = live.reward(self.reward)
-            became = "late" if receipt.late else "counted" if receipt.accepted else "ignored"
+            became = _rewarded(live, self.reward)
         db.execute(
             _SETTLE,
             {
@@ -199,6 +200,15 @@ class Settle:
         )  # fmt: skip
         db.execute(_SPEND, {**place, "day": _day(now), "usd": found.cost_usd or 0.0})
         return became
+
+
+def _rewarded(live: Live, reward: Reward) -> str:
+    """Reward a user with scores and return what became of them; what the engine refuses now it refuses for ever."""
+    try:
+        receipt = live.reward(reward)
+    except BanditError:
+        return "ignored"
+    return "late" if receipt.late else "counted" if receipt.accepted else "ignored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +293,8 @@ _SPEND = (
     f" usd = CASE WHEN day = :day THEN usd ELSE 0 END + :usd, day = :day {_WHERE}"
 )
 _NEW = (
-    "SELECT n, request_id, user_id, variant_id, coalesce(user_input, ''), model_output FROM interactions"
+    "SELECT n, request_id, user_id, variant_id, coalesce(user_input, ''), model_output"
+    " FROM interactions INDEXED BY interactions_by_experiment"
     " WHERE experiment = ? AND n > ? AND epoch IS NOT NULL ORDER BY n LIMIT ?"
 )
 _EXPIRED = (

@@ -18,7 +18,7 @@ from bandit.outcomes import Outcome
 from bandit.users import Visit
 from server.columns import counts_text, outcomes_from, outcomes_text, sums_text, values_text, visits_from, visits_text
 from server.constraints import Constraints
-from server.interactions import Interaction, Known, Logged, Row, row_of
+from server.interactions import Interaction, Known, Logged, Row, row_of, without_texts
 from server.logs import tell
 from server.store import Changes, News, Store, Stored
 
@@ -227,7 +227,7 @@ class Live:
             return self._again(told, before, metrics)
         cell, reason = bandit.standing(told.user_id, told.variant_id)
         receipt = Receipt()
-        if metrics or told.failed:
+        if metrics or self._reports_failure(told):
             receipt = self.reward(Reward(told.user_id, told.request_id, metrics, told.variant_id, told.failed))
         counts = cell is not None and reason in (None, "late")
         place = (*_place(cell), self._version(cell.arm)) if cell is not None and counts else None
@@ -235,6 +235,17 @@ class Live:
         arm = None if place is None else place[1]
         self._interactions[told.request_id] = Known(told.user_id, arm, None if counts else reason, told.digest())
         return self._logged("stored", self._interactions[told.request_id], receipt)
+
+    def _reports_failure(self, told: Interaction) -> bool:
+        """Whether it says of "failed" what is counted; that a call did not fail counts where a guardrail is on it."""
+        return bool(told.failed) or (told.failed is False and self.bandit.crediting.counts(FAILED))
+
+    def forget_texts(self, user_id: str) -> int:
+        """Forget the texts of a user's interactions that are not written yet; return how many these are."""
+        mine = [place for place, row in enumerate(self._new_interactions) if row[1] == user_id]
+        for place in mine:
+            self._new_interactions[place] = without_texts(self._new_interactions[place])
+        return len(mine)
 
     def _version(self, arm: int) -> int:
         """Return the number of an arm's present configuration."""
@@ -250,7 +261,7 @@ class Live:
             raise ConflictingReward(
                 f"request_id '{told.request_id}' already logged another interaction; use a new request_id"
             )
-        names = (*metrics, *((FAILED,) if told.failed else ()))
+        names = (*metrics, *((FAILED,) if self._reports_failure(told) else ()))
         return self._logged("duplicate", before, Receipt(duplicate=names))
 
     def _logged(self, status: Literal["stored", "duplicate"], what: Known, receipt: Receipt) -> Logged:

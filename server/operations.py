@@ -129,7 +129,7 @@ class Erase:
     def run(self, desk: Desk) -> int:
         """Return how many interactions had texts."""
         live = existing(desk, self.key)
-        return erase(desk.store.db, live.id, self.user, live.clock())
+        return live.forget_texts(self.user) + erase(desk.store.db, live.id, self.user, live.clock())
 
 
 @dataclass(frozen=True, slots=True)

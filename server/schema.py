@@ -352,6 +352,7 @@ CREATE TABLE interactions (
 ) STRICT;
 CREATE UNIQUE INDEX interactions_by_request ON interactions (experiment, request_id);
 CREATE INDEX interactions_by_user ON interactions (experiment, user_id);
+CREATE INDEX interactions_by_experiment ON interactions (experiment);
 """
 
 

@@ -265,7 +265,11 @@ class FakeModels:
         assert error is not None or not self._server.errors, self._server.errors
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        length = int(handler.headers["Content-Length"])
+        content = handler.rfile.read(length)
+        if len(content) < length:
+            return  # who asked has gone
+        body = json.loads(content)
         headers = {name.lower(): value for name, value in handler.headers.items()}
         asked = Asked(handler.path, headers, body)
         self.requests.append(asked)

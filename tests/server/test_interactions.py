@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -16,7 +17,8 @@ import pytest
 from bandit import InvalidExperiment, parse
 from bandit.experiment import notes
 from bandit.measures import metric_fields
-from server.interactions import LONGEST_TEXT
+from server.interactions import LONGEST_TEXT, Interaction
+from server.operations import Erase, Log
 from server.retention import Retention
 from server.verify import verify
 from tests.server.running import JSON, Clock, Service, check_ledger, declaration, in_process, is_problem, rows
@@ -138,6 +140,26 @@ def test_a_call_that_failed_is_charged_to_the_variant_and_is_no_fast_one(service
     outcomes = {(one["metric"], one["value"]) for one in service.get("/experiments/x/users/u")["outcomes"]}
     assert outcomes == {("failed", 1.0), ("latency_ms", 1.0)}  # above the limit
     assert log(service, failed=True, latency_ms=1.0)["duplicate"] == ["latency_ms", "failed"]
+
+
+def test_that_a_call_did_not_fail_counts_where_a_guardrail_is_on_it(service: Service) -> None:
+    service.choose("x", "u")
+
+    assert log(service, failed=False)["accepted"] == ["failed"]
+    assert log(service, failed=False)["duplicate"] == ["failed"]
+    outcomes = {(one["metric"], one["value"]) for one in service.get("/experiments/x/users/u")["outcomes"]}
+    assert outcomes == {("failed", 0.0)}
+
+
+def test_erased_in_one_transaction_with_its_coming_a_text_is_not_stored(service: Service) -> None:
+    service.choose("x", "u")
+
+    async def both() -> list[object]:
+        told = Interaction(request_id="r", user_id="u", user_input="SECRET", latency_ms=1.0)
+        return await service.writer.ask_all([Log("x", told), Erase("x", "u")], 5.0)
+
+    assert asyncio.run(both())[1] == 1
+    assert rows(service.path, "SELECT user_input, digest FROM interactions") == [(None, None)]
 
 
 def test_one_that_carries_no_metric_is_stored_all_the_same(service: Service) -> None:

@@ -253,6 +253,55 @@ def test_a_budget_in_dollars_counts_what_was_spent_and_needs_a_price(service: Se
     assert 3 <= summary.judged <= 4  # those that were claimed together
 
 
+def test_a_server_that_does_not_say_its_tokens_does_not_make_a_budget_endless(service: Service) -> None:
+    create(service, daily_usd=1.0, concurrency=1)
+    log(service, 30)
+    silent = says(scores(), tokens=None)
+    with FakeModels("openai", otherwise=lambda _: silent) as fake:
+        summary = judged(service, settings(fake.url, PRICES))
+    assert summary.out_of_budget
+    assert summary.judged < 10
+
+
+def test_a_score_that_the_engine_refuses_is_stored_and_not_asked_for_again(service: Service) -> None:
+    create(service)
+    log(service, 1)
+    version = version_of(service.writer.views["x"].experiment.judges[0])
+    taken = service.reward("x", "u0", f"judge:{version}:1", metrics={"quality": 5})
+    assert taken.status_code == 200
+    with FakeModels("openai", otherwise=scoring(by_length)) as fake:
+        assert dict(judged(service, settings(fake.url)).became) == {"ignored": 1}
+        assert judged(service, settings(fake.url)).judged == 0
+
+
+def test_one_judge_does_not_keep_another_waiting(service: Service) -> None:
+    create(service, concurrency=1)
+    service.create("y", goal=GOAL, guardrails=[UNSAFE], judges=[JUDGE])
+    log(service, 40)
+    service.choose("y", "u")
+    body = {"experiment": "y", "user_id": "u", "request_id": "r", "model_output": "a"}
+    assert service.http.post("/interactions", json=body).status_code == 200
+    order: list[str] = []
+
+    def noted(asked: str, answered: str) -> Mapping[str, int]:
+        order.append(asked)
+        return by_length(asked, answered)
+
+    async def run(url: str) -> None:
+        async with Judging(service.writer.ask, settings(url)) as judging:
+            experiments = {key: view.experiment for key, view in service.writer.views.items()}
+            going_on = asyncio.ensure_future(judge_for_ever(judging, lambda: experiments, rest=0.01))
+            while len(order) < 41:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
+
+    with FakeModels("openai", otherwise=scoring(noted)) as fake:
+        other_loop(service, lambda: run(fake.url))
+    assert order.index("") < 10  # y's, which has no question
+
+
 def test_a_judge_that_has_changed_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     create(service)
     log(service, 2)
