@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
@@ -193,5 +193,5 @@ def judge_notes(judges: Sequence[Judge], rewards: Rewards) -> list[str]:
     ]
 
 
-def _shown(feed: Feed) -> Any:  # noqa: ANN401 - for a message
+def _shown(feed: Feed) -> str:
     return received(feed.model_dump(exclude_none=True))

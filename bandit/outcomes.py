@@ -30,7 +30,7 @@ def with_replacement(outcome: Outcome, old: float, new: float, *, is_first: bool
 
 def outcome_value(measure: Measure, outcome: Outcome) -> float:
     """Return the user's outcome y on the measure, cut at its cap."""
-    calls, total, first = (1, outcome, outcome) if outcome.__class__ is float else outcome  # type: ignore[misc]
+    calls, total, first = (1, outcome, outcome) if outcome.__class__ is float else outcome  # type: ignore[misc]  # a tuple
     per_user = measure.per_user
     if per_user == "mean":
         y = total / calls

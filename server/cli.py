@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -270,6 +271,8 @@ def label_command(
             typer.echo(f"labels of '{key}' stored: {store_labels(path, key, labels):,}")
     except OSError as error:
         _refuse(f"cannot use {out or file}: {error.strerror or error}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        _refuse(f"cannot read {file} as CSV in UTF-8: {error}")
     except BanditError as error:
         _refuse(str(error))
 

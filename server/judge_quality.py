@@ -107,10 +107,7 @@ def _quality(experiment: Experiment, judge: Judge, metric: str, version: str, fo
     human, scores, arm = found.human[labelled], found.judge[labelled], found.arm[labelled]
     arms, control = experiment.arms, experiment.control
     items = {k: _items(found, labelled, k) for k in range(experiment.n_arms)}
-    means = {
-        name: Refusal("no label") if items[k] is None else prediction_powered_mean(items[k])  # type: ignore[arg-type]  # seen
-        for k, name in enumerate(arms)
-    }
+    means = {name: _mean(items[k]) for k, name in enumerate(arms)}
     differences = {name: _difference(items[k], items[control]) for k, name in enumerate(arms) if k != control}
     some = bool(labelled.any())
     differs = differential_bias(human, scores, arm, control) if some and (arm == control).any() else ()
@@ -129,6 +126,10 @@ def _items(found: _Scored, labelled: np.ndarray[Any, np.dtype[np.bool_]], arm: i
         found.human[mine], found.judge[mine], found.judge[others], user=found.user[mine],
         unlabelled_user=found.user[others],
     )  # fmt: skip
+
+
+def _mean(arm: JudgedItems | None) -> PredictionPowered | Refusal:
+    return Refusal("no label") if arm is None else prediction_powered_mean(arm)
 
 
 def _difference(arm: JudgedItems | None, control: JudgedItems | None) -> PredictionPoweredDifference | Refusal:

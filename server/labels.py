@@ -21,8 +21,12 @@ from server.operations import Desk, existing
 COLUMNS = ("number", "metric", "value", "user_input", "model_output")
 """Of the CSV file in which people write labels; the texts are for them to read."""
 
+LARGEST_NUMBER = 2**53
 MOST_LABELS = 10_000
 """Labels that are stored together."""
+
+MOST_FAULTS = 20
+"""Faults of a file that are named."""
 
 
 class Label(NamedTuple):
@@ -77,7 +81,16 @@ def check(experiment: Experiment, labels: Sequence[Label]) -> None:
     rules, problems = MetricRules(experiment), list[Problem]()
     if not 0 < len(labels) <= MOST_LABELS:
         problems.append(Problem("labels", f"received {len(labels)}, allowed: 1 to {MOST_LABELS}"))
+    first: dict[tuple[int, str], int] = {}
     for place, label in enumerate(labels):
+        before = first.setdefault((label.number, label.metric), place)
+        if before != place:
+            message = f"received what labels[{before}] says already, allowed: one label of an interaction and metric"
+            problems.append(Problem(f"labels[{place}]", message))
+            continue
+        if not 1 <= label.number <= LARGEST_NUMBER:
+            problems.append(Problem(f"labels[{place}].number", f"allowed: 1 to {LARGEST_NUMBER}"))
+            continue
         if label.metric not in fed:
             allowed = f"metrics that a judge feeds: {listed(fed)}" if fed else "none, because no judge feeds a metric"
             problems.append(
@@ -113,7 +126,7 @@ def read_csv(file: IO[str]) -> tuple[Label, ...]:
             shown = f"number {received(row['number'])}, value {received(row['value'])}"
             problems.append(Problem(f"line {rows.line_num}", f"received {shown}, allowed: numbers"))
     if problems:
-        raise InvalidInput(problems)
+        raise InvalidInput(problems[:MOST_FAULTS])
     return tuple(labels)
 
 

@@ -203,6 +203,12 @@ def test_without_a_judge_there_is_nothing_to_label(service: Service) -> None:
         ("number,metric,value\n1,quality,good\n", "line 2"),
         ("number,metric,value\n1,quality,\n", "received 0"),
         ("number,metric,value\n77,quality,4\n", "77"),
+        ("number,metric,value\n-1,quality,4\n", "labels[0].number"),
+        (f"number,metric,value\n{10**30},quality,4\n", "labels[0].number"),
+        ("number,metric,value\n1,quality,inf\n", "labels[0].value"),
+        ("number,metric,value\n1,quality,4\n1,quality,5\n", "labels[1]: received what labels[0] says"),
+        ("number,metric,value\n1,quality,\udcff\n", "UTF-8"),
+        ("", "'number'"),
         ("number,metric,value\n1,quality,nan\n", "labels[0].value"),
     ],
 )
@@ -212,7 +218,7 @@ def test_a_file_that_is_not_right_is_refused_with_its_place(
     create(service)
     log(service, 1)
     file = tmp_path / "labels.csv"
-    file.write_text(text)
+    file.write_bytes(text.encode(errors="surrogateescape"))
 
     done = command("label", "x", file, "--db", service.path)
 
