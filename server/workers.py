@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -121,12 +122,12 @@ def serve_many(workers: int, service: Service, listener: socket.socket) -> None:
         process.start()
         return process, time.monotonic()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _end)
-    running = [started(first=place == 0) for place in range(workers)]
-    judges = None if service.models is None else _Judges(context, service)
     code = 0
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _end)
+        running = [started(first=place == 0) for place in range(workers)]
+        judges = None if service.models is None else _Judges(context, service)
         while not code:
             watched = [] if judges is None else judges.watched()
             wait([*(process.sentinel for process, _ in running), *watched], None if judges is None else BRIEF)
@@ -139,7 +140,9 @@ def serve_many(workers: int, service: Service, listener: socket.socket) -> None:
                 log.error("a serving process ended with exit code %s; another takes its place", process.exitcode)
                 running[place] = started(first=False)
     finally:
-        _end_all([*(process for process, _ in running), *([] if judges is None else [judges.process])])
+        # All there are, also when a signal came before all were started: this process and a child that is not ended
+        # would wait for each other's end.
+        _end_all(multiprocessing.active_children())
     sys.exit(code)
 
 
@@ -196,7 +199,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, name="bandit-parent", daemon=True).start()
 
 
-def _end_all(processes: Sequence[SpawnProcess]) -> None:
+def _end_all(processes: Sequence[BaseProcess]) -> None:
     """Ask all to finish; kill those that do not."""
     for process in processes:
         if process.is_alive():
