@@ -1,12 +1,12 @@
-"""Judges: models that score logged interactions, and which metrics their scores feed."""
+"""Judges: models that score or moderate logged interactions, and which metrics their scores feed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from bandit.durations import seconds
 from bandit.errors import Problem
@@ -29,6 +29,9 @@ DEFAULT_SCORES = ("helpfulness", "clarity", "safety")
 """What a judge without a rubric of its own is asked for, each from 1 to 5."""
 
 DEFAULT_SCALE = (1, 5)
+
+FLAGGED = "flagged"
+"""The one score of a moderation: 1 if the answer is harmful, else 0."""
 
 MOST_JUDGES = 10
 MOST_SCORES = 10
@@ -97,13 +100,15 @@ class Judge(Part):
 
     Attributes:
         key: Its name.
+        kind: `scores`: a chat model that scores by a rubric. `moderation`: the server's moderation call, or a guard
+            model, which only says whether an answer is harmful: one score, `flagged`, 0 or 1, without a rubric.
         server: Name of the model server, as the settings of the service have it.
         model: Name of the model there.
         rubric: What to look at, at most 20,000 characters; default: helpfulness, clarity and safety from 1 to 5.
         scores: Names of the scores that the rubric asks for.
         scale: Least and largest score.
         feeds: By metric the score that feeds it: its name for a numeric metric; for a binary one a table with
-            `score` and `at_least` or `below`.
+            `score` and `at_least` or `below`. Of a moderation a binary metric takes the name `flagged` alone.
         sample: Share of the interactions that are judged, in (0, 1].
         daily_calls: Interactions judged in a day (UTC) at most; default: no limit.
         daily_usd: US dollars spent in a day (UTC) at most, by the price table; default: no limit.
@@ -116,6 +121,7 @@ class Judge(Part):
     model: Annotated[str, must(lambda text: 0 < len(text) <= 200, "1 to 200 characters")] = Field(
         description="the model's name there"
     )
+    kind: Literal["scores", "moderation"] = "scores"
     rubric: Annotated[str, must(_is_text, f"1 to {LONGEST_RUBRIC} characters, no lone surrogates")] | None = None
     scores: Annotated[tuple[Name, ...], BeforeValidator(_scale)] = DEFAULT_SCORES
     scale: Annotated[tuple[ScoreLimit, ScoreLimit], BeforeValidator(_scale)] = DEFAULT_SCALE
@@ -126,9 +132,31 @@ class Judge(Part):
     concurrency: Annotated[int, must(lambda n: 1 <= n <= 64, "a whole number from 1 to 64")] = 4
     within: Duration = "10m"
 
+    def is_binary(self, metric: str) -> bool:
+        """Whether a metric that it feeds is given 0 or 1."""
+        return self.kind == "moderation" or self.feeds[metric].is_binary
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moderation_has_one_score(cls, document: object) -> object:
+        if not isinstance(document, dict) or document.get("kind") != "moderation":
+            return document
+        return {"scores": (FLAGGED,), "scale": (0, 1), **document}
+
+    @field_validator("rubric")
+    @classmethod
+    def _moderation_has_no_rubric(cls, rubric: str | None, info: ValidationInfo) -> str | None:
+        if rubric is not None and info.data.get("kind") == "moderation":
+            refuse("", "received a text, allowed with kind = 'moderation': none, the model has its own rules")
+        return rubric
+
     @field_validator("scores")
     @classmethod
     def _scores_differ(cls, scores: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("kind") == "moderation":
+            if scores != (FLAGGED,):
+                refuse("", f"received {received(list(scores))}, allowed with kind = 'moderation': ['{FLAGGED}']")
+            return scores
         if not 1 <= len(scores) <= MOST_SCORES or len(set(scores)) != len(scores) or "reasoning" in scores:
             allowed = f"1 to {MOST_SCORES} different names, none of them 'reasoning'"
             refuse("", f"received {received(list(scores))}, allowed: {allowed}")
@@ -139,6 +167,10 @@ class Judge(Part):
     @field_validator("scale")
     @classmethod
     def _scale_is_one(cls, scale: tuple[int, int], info: ValidationInfo) -> tuple[int, int]:
+        if info.data.get("kind") == "moderation":
+            if scale != (0, 1):
+                refuse("", f"received {received(list(scale))}, allowed with kind = 'moderation': [0, 1]")
+            return scale
         if not scale[0] < scale[1]:
             refuse("", f"received {received(list(scale))}, allowed: [low, high], low below high")
         if info.data.get("rubric", "") is None and scale != DEFAULT_SCALE:
@@ -175,6 +207,10 @@ def judge_problems(judges: Sequence[Judge], goal: Goal, guardrails: Sequence[Gua
             elif fed.setdefault(metric, judge.key) != judge.key:
                 message = f"received what judge '{fed[metric]}' feeds, allowed: one judge for a metric (they differ)"
                 found.append(Problem(place, message))
+            elif judge.kind == "moderation":
+                if kind != "binary" or feed.is_binary:
+                    allowed = f"'{FLAGGED}' alone, for a binary metric"
+                    found.append(Problem(place, f"received {_shown(feed)} for a {kind} metric, allowed: {allowed}"))
             elif (kind == "binary") != feed.is_binary:
                 allowed = "a score with at_least or below" if kind == "binary" else "a score without at_least and below"
                 found.append(Problem(place, f"received {_shown(feed)} for a {kind} metric, allowed: {allowed}"))

@@ -74,12 +74,15 @@ def _reasons(
             reasons.append(f"judge {judge.key} gave no score: {judgement['reason']}")
             continue
         low, high = judge.scale
-        reasons += [f"{name} is low" for name, score in scores.items() if score <= low + LOW * (high - low)]
+        if judge.kind == "scores":
+            reasons += [f"{name} is low" for name, score in scores.items() if score <= low + LOW * (high - low)]
         for metric, feed in judge.feeds.items():
             value = feed.value(scores[feed.score])
-            if metric in rails and feed.is_binary and value == 1.0:
+            if metric in rails and judge.is_binary(metric) and value == 1.0:
                 reasons.append(f"{metric}, says judge {judge.key}")
-            if metric in labels and abs(labels[metric] - value) > (0.0 if feed.is_binary else LOW * (high - low)):
+            if metric in labels and abs(labels[metric] - value) > (
+                0.0 if judge.is_binary(metric) else LOW * (high - low)
+            ):
                 reasons.append(f"judge {judge.key} and people disagree about {metric}")
     return reasons
 

@@ -77,18 +77,29 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Moderation:
-    """What a moderation found: whether a text is harmful, and the categories as the server calls them."""
+    """What a moderation found.
+
+    Attributes:
+        flagged: Whether the answer is harmful.
+        categories: In which ways, as the server calls them.
+        prompt_tokens: Tokens of the request; None if the server does not say, as moderation calls do not.
+        completion_tokens: Tokens of the answer; None likewise.
+        model: The model as the server calls it, else as it was asked for.
+    """
 
     flagged: bool
     categories: tuple[str, ...]
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    model: str
 
 
 class ModelFault(Exception):
     """A model server did not give an answer.
 
     Attributes:
-        kind: `unreachable`: no connection, or it broke. `timeout`: no whole answer in time. `overloaded`: 429 or 503.
-            `failed`: another 5xx. `rejected`: any other status. `malformed`: an answer that is none.
+        kind: `unreachable`: no connection, or it broke. `timeout`: no whole answer in time, or 408. `overloaded`: 429
+            or 503. `failed`: another 5xx. `rejected`: any other status. `malformed`: an answer that is none.
         status: HTTP status, if there was one.
         retry_after: Seconds that the server asks to wait, from 0 to 60, if it does.
     """
@@ -158,7 +169,7 @@ class ChatClient:
         """
         body: dict[str, object] = {
             "model": model,
-            "messages": [asdict(message) | {"content": _sendable(message.content)} for message in messages],
+            "messages": _as_sent(messages),
             "temperature": temperature,
             self.server.max_tokens_field: max_tokens,
         }
@@ -168,27 +179,31 @@ class ChatClient:
         content, latency_ms = await self._request("/chat/completions", body)
         return _reply(self._decoded(content, _ANSWER), model, latency_ms) or self._refuse("an answer without a message")
 
-    async def moderate(self, model: str, text: str) -> Moderation:
-        """Return whether a text is harmful, in the way that the server's settings say.
+    async def moderate(self, model: str, asked: str, answered: str) -> Moderation:
+        """Return whether an answer is harmful, in the way that the server's settings say.
 
-        Makes as many attempts as `complete`. The whole text is sent.
+        Makes as many attempts as `complete`. The whole texts are sent, as the two turns of a conversation: a guard
+        model looks at the last of them and takes the other as what led to it. Lone surrogates, which no server can
+        receive, are sent as question marks.
 
         Args:
             model: Name of the moderation or guard model.
-            text: The text. Lone surrogates, which no server can receive, are sent as question marks.
+            asked: What a person wrote; empty: the answer goes alone.
+            answered: What was answered.
 
         Raises:
             ModelFault: There is no answer, or it is neither safe nor unsafe.
             ValueError: The server's settings say that it does not moderate.
         """
-        message = Message("user", text)
+        turns = [Message("user", asked), Message("assistant", answered)] if asked else [Message("user", answered)]
         match self.server.moderation:
             case "endpoint":
-                body = {"model": model, "messages": [{"role": "user", "content": _sendable(text)}]}
+                body = {"model": model, "messages": _as_sent(turns)}
                 content, _ = await self._request("/moderations", body)
-                return _moderation(self._decoded(content, _VERDICT)) or self._refuse("a moderation without a result")
+                verdict = self._decoded(content, _VERDICT)
+                return _moderation(verdict, model, len(turns)) or self._refuse("a moderation without a result")
             case "chat":
-                reply = await self.complete(model, [message], schema=None, max_tokens=GUARD_TOKENS)
+                reply = await self.complete(model, turns, schema=None, max_tokens=GUARD_TOKENS)
                 return _guarded(reply) or self._refuse("neither safe nor unsafe")
             case "none":
                 msg = 'this model server has moderation = "none"; allowed: "endpoint", "chat"'
@@ -231,6 +246,8 @@ class ChatClient:
         kind: FaultKind = "rejected"
         if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
             kind = "overloaded"
+        elif status == HTTPStatus.REQUEST_TIMEOUT:
+            kind = "timeout"
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = "failed"
         words = f"answered {status}"
@@ -302,6 +319,7 @@ class _Result(msgspec.Struct):
 
 class _Verdict(msgspec.Struct):
     results: list[_Result]
+    model: str | None = None
 
 
 _T = TypeVar("_T")
@@ -343,12 +361,14 @@ def _count(value: float | None) -> int | None:
     return int(value) if value is not None and value.is_integer() and 0 <= value <= 1e12 else None
 
 
-def _moderation(verdict: _Verdict) -> Moderation | None:
+def _moderation(verdict: _Verdict, model: str, n_turns: int) -> Moderation | None:
+    """Return what a moderation says of the last turn: its own result if there is one for each, else all together."""
     if not verdict.results:
         return None
-    flagged = [result for result in verdict.results if result.flagged]
+    results = verdict.results[-1:] if len(verdict.results) == n_turns else verdict.results
+    flagged = [result for result in results if result.flagged]
     categories = dict.fromkeys(name for result in flagged for name in result.flagged_categories)
-    return Moderation(bool(flagged), tuple(categories))
+    return Moderation(bool(flagged), tuple(categories), None, None, (verdict.model or model)[:200])
 
 
 def _guarded(reply: Reply) -> Moderation | None:
@@ -359,15 +379,14 @@ def _guarded(reply: Reply) -> Moderation | None:
     if reply.stop_reason != "stop" or not understood:
         return None
     match first.strip(), categories:
-        case "safe", ():
-            return Moderation(flagged=False, categories=())
-        case "unsafe", _:
-            return Moderation(flagged=True, categories=categories)
+        case ("safe", ()) | ("unsafe", _):
+            flagged = first.strip() == "unsafe"
+            return Moderation(flagged, categories, reply.prompt_tokens, reply.completion_tokens, reply.model)
     return None
 
 
-def _sendable(text: str) -> str:
-    return text.encode(errors="replace").decode()
+def _as_sent(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [asdict(message) | {"content": message.content.encode(errors="replace").decode()} for message in messages]
 
 
 def _seconds(retry_after: str) -> float | None:

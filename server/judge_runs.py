@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -18,8 +18,8 @@ from bandit import BanditError, Experiment
 from bandit.experiment import Judge
 from server.chat import ChatClient, ModelFault
 from server.errors import StoreUnavailable
-from server.judgements import Claim, Claimed, PutBack, Settle, Task, Verdict
-from server.judging import ANSWER_TOKENS, DEFAULT_RUBRIC, LONGEST_TEXT, Judged, Unscored, judge, judge_version
+from server.judgements import LEASE, Claim, Claimed, Hold, PutBack, Settle, Task, Verdict
+from server.judging import ANSWER_TOKENS, DEFAULT_RUBRIC, Judged, Unscored, judge, judge_version, moderate
 from server.live import Reward
 from server.model_servers import ModelServers
 from server.operations import Operation
@@ -33,8 +33,11 @@ AHEAD = 4
 PAUSE = 30.0
 """Seconds after which an interaction is tried again whose judge could not answer."""
 
-_MOST_PROMPT_TOKENS = 4 * LONGEST_TEXT // 3
-"""Tokens of two texts as long as a judge is shown them, and of the rubric."""
+HOLD = LEASE / 3
+"""Seconds after which what is still being judged is held for another lease."""
+
+_FRAME = 4_000
+"""Characters around the judged texts, with the rubric if there is none of the judge's own."""
 
 REST = 2.0
 """Seconds between looks for new interactions."""
@@ -62,7 +65,7 @@ class Summary:
         cost_usd: What it cost, as far as there are prices.
         without_price: Interactions of which nobody knows the cost.
         out_of_budget: Whether a day's budget ended it.
-        fault: The latest fault of a model server, or "".
+        fault: Why the latest interaction was postponed or unscored, or "".
     """
 
     became: Counter[str] = field(default_factory=Counter)
@@ -107,11 +110,15 @@ class Judging:
         """Raise if a judge cannot work with these settings.
 
         Raises:
-            UnknownServer: Its server is not there, or its budget needs a price that is not.
+            UnknownServer: Its server is not there, or does not moderate, or its budget needs a price that is not there.
             UnknownKey: The environment does not have the server's key.
         """
-        self._client(judge)
-        prices = self._servers.prices
+        client, prices = self._client(judge), self._servers.prices
+        if judge.kind == "moderation" and client.server.moderation == "none":
+            raise UnknownServer(
+                f"judge '{judge.key}' moderates, and the model server '{judge.server}' has moderation = \"none\" in the"
+                ' settings; allowed: "endpoint" if it has /moderations, "chat" for a guard model'
+            )
         if judge.daily_usd is not None and (prices is None or prices.cost(judge.model, 0, 0) is None):
             raise UnknownServer(
                 f"judge '{judge.key}' has daily_usd, and the settings have no price of '{judge.model}';"
@@ -152,10 +159,42 @@ class Judging:
             claimed = await self._ask(Claim(experiment.key, judge.key, version, wanted), PATIENCE)
             assert isinstance(claimed, Claimed)  # noqa: S101 - what a claim returns
             summary.out_of_budget = claimed.out_of_budget
-            if not claimed.tasks:
+            if not claimed.tasks and not claimed.more:
                 break
-            await asyncio.gather(*map(settle, claimed.tasks))
+            await self._all(experiment.key, judge, claimed.tasks, settle)
         return summary
+
+    async def _all(
+        self, key: str, judge: Judge, tasks: Sequence[Task], settle: Callable[[Task], Awaitable[None]]
+    ) -> None:
+        """Settle all; meanwhile they stay claimed, however long the model takes. What a stop leaves is given back."""
+        left = {task.number for task in tasks}
+
+        async def one(task: Task) -> None:
+            await settle(task)
+            left.discard(task.number)
+
+        async def keep() -> None:
+            while True:
+                await asyncio.sleep(HOLD)
+                await hold(LEASE)
+
+        async def hold(seconds: float) -> None:
+            with suppress(StoreUnavailable):
+                await self._ask(Hold(key, judge.key, tuple(left), seconds), PATIENCE)
+
+        keeping = asyncio.create_task(keep())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for task in tasks:
+                    group.create_task(one(task))
+        except BaseExceptionGroup as faults:
+            raise faults.exceptions[0] from None
+        except asyncio.CancelledError:
+            await hold(0.0)
+            raise
+        finally:
+            keeping.cancel()
 
     async def _settle(self, key: str, judge: Judge, version: str, task: Task, summary: Summary) -> None:
         """Judge one interaction and store what came of it."""
@@ -165,9 +204,10 @@ class Judging:
             summary.postponed += 1
             summary.fault = str(fault)
             pause = PAUSE if fault.retry_after is None else max(fault.retry_after, 1.0)
-            await self._ask(PutBack(key, judge.key, task.number, pause), PATIENCE)
+            spent = (self._most(judge, task, 1) or 0.0) if fault.kind == "timeout" else 0.0
+            await self._ask(PutBack(key, judge.key, task.number, pause, spent), PATIENCE)
             return
-        verdict = self._verdict(judge, found, summary)
+        verdict = self._verdict(judge, task, found, summary)
         reward = None
         if verdict.scores is not None:
             metrics = {metric: feed.value(verdict.scores[feed.score]) for metric, feed in judge.feeds.items()}
@@ -176,6 +216,7 @@ class Judging:
         summary.became[became] += 1
         if verdict.reason is not None:
             summary.reasons[verdict.reason] += 1
+            summary.fault = verdict.reasoning
 
     async def _stored(self, settle: Settle) -> str:
         """Have a verdict stored, also while the store is busy for a while: it was paid for."""
@@ -185,14 +226,13 @@ class Judging:
             await asyncio.sleep(pause)
         return str(await self._ask(settle, PATIENCE))
 
-    def _verdict(self, judge: Judge, found: Judged | Unscored, summary: Summary) -> Verdict:
+    def _verdict(self, judge: Judge, task: Task, found: Judged | Unscored, summary: Summary) -> Verdict:
         tokens = found.prompt_tokens, found.completion_tokens
         prices, cost = self._servers.prices, None
         if prices is not None and tokens[0] is not None and tokens[1] is not None:
             cost = prices.cost(judge.model, tokens[0], tokens[1])
-        elif prices is not None and judge.daily_usd is not None:
-            # A server that does not say what it took must not make a budget endless: more than this it hardly was.
-            cost = prices.cost(judge.model, found.attempts * _MOST_PROMPT_TOKENS, found.attempts * ANSWER_TOKENS)
+        else:
+            cost = self._most(judge, task, found.attempts)
         summary.prompt_tokens += tokens[0] or 0
         summary.completion_tokens += tokens[1] or 0
         summary.cost_usd += cost or 0.0
@@ -200,6 +240,14 @@ class Judging:
         if isinstance(found, Judged):
             return Verdict(found.scores, found.reasoning, None, *tokens, cost, found.attempts, found.model)
         return Verdict(None, found.detail, found.reason, *tokens, cost, found.attempts, found.model)
+
+    def _most(self, judge: Judge, task: Task, attempts: int) -> float | None:
+        """Return more than some questions hardly cost: a server that does not say must not make a budget endless."""
+        prices = self._servers.prices
+        if prices is None or judge.daily_usd is None:
+            return None
+        prompt = len(task.user_input) + len(task.model_output) + len(judge.rubric or "") + _FRAME
+        return prices.cost(judge.model, attempts * prompt // 2, attempts * ANSWER_TOKENS)
 
     def _client(self, judge: Judge) -> ChatClient:
         client = self._clients.get(judge.server)
@@ -249,18 +297,21 @@ async def _look(judging: Judging, experiment: Experiment, judge: Judge) -> tuple
         return 0, ""
     if summary.postponed:
         return 0, f"its model server does not answer now: {summary.fault}"
+    if summary.judged and summary.reasons.total() == summary.judged:
+        return summary.judged, f"it leaves all unscored now: {summary.fault}"
     return summary.judged, "the day's budget is spent" if summary.out_of_budget else ""
 
 
 def version_of(judge: Judge) -> str:
     """Return the version of a judge, which is stored with its scores."""
-    rubric = DEFAULT_RUBRIC if judge.rubric is None else judge.rubric
+    rubric = "" if judge.kind == "moderation" else judge.rubric or DEFAULT_RUBRIC
     return judge_version(judge.server, judge.model, rubric, judge.scores, *judge.scale)
 
 
 async def _judged(client: ChatClient, asked: Judge, task: Task) -> Judged | Unscored:
-    rubric = DEFAULT_RUBRIC if asked.rubric is None else asked.rubric
+    if asked.kind == "moderation":
+        return await moderate(client, asked.model, task.user_input, task.model_output)
     return await judge(
-        client, asked.model, rubric, asked.scores, *asked.scale, user_input=task.user_input,
+        client, asked.model, asked.rubric or DEFAULT_RUBRIC, asked.scores, *asked.scale, user_input=task.user_input,
         model_output=task.model_output,
     )  # fmt: skip

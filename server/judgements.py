@@ -23,10 +23,17 @@ from server.live import Live, Reward
 from server.operations import Desk, existing
 
 LEASE = 600.0
-"""Seconds after which an interaction that was claimed and not settled may be claimed again."""
+"""Seconds after which an interaction that was claimed and not settled may be claimed again; who still works on it
+says so in time."""
+
+LONGEST_PAUSE = 3_600.0
+"""Seconds that an interaction is left alone at most which its judge could not answer so far."""
 
 _PAGE = 200
 """Interactions that are looked at together."""
+
+_MOST_PAGES = 10
+"""Pages that one claim reads: the store's lock is held meanwhile."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -60,10 +67,12 @@ class Claimed:
     Attributes:
         tasks: To be judged now.
         out_of_budget: Whether the day's budget is what keeps others from being judged.
+        more: Whether it looked at as many as a claim may, and there may be others behind them.
     """
 
     tasks: list[Task]
-    out_of_budget: bool
+    out_of_budget: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +116,11 @@ class Claim:
             return Claimed([], out_of_budget=self.limit > 0)
         again = db.execute(_EXPIRED, {**place, "now": now, "limit": left}).fetchall()
         tasks = [Task(*row) for row in again]
+        looked_at = 0
         for number, request_id, *rest in self._new(db, live.id, upto):
             if len(tasks) == left:
                 break
+            looked_at += 1
             upto = number
             if rest[-1] is not None and _is_sampled(experiment, judge, request_id):
                 tasks.append(Task(number, *rest))
@@ -118,14 +129,41 @@ class Claim:
         db.executemany(
             _CLAIM, [{**place, "n": task.number, "version": self.version, "until": now + LEASE} for task in tasks]
         )
-        return Claimed(tasks, out_of_budget=False)
+        return Claimed(tasks, more=looked_at == _MOST_PAGES * _PAGE)
 
     @staticmethod
     def _new(db: sqlite3.Connection, experiment: int, upto: int) -> Iterator[tuple[Any, ...]]:
         """Yield interactions that nobody has looked at, in the order of coming."""
-        while rows := db.execute(_NEW, (experiment, upto, _PAGE)).fetchall():
+        for _ in range(_MOST_PAGES):
+            rows = db.execute(_NEW, (experiment, upto, _PAGE)).fetchall()
+            if not rows:
+                return
             yield from rows
             upto = rows[-1][0]
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Keep interactions that are still being judged for some seconds from now; with 0 give them back.
+
+    Attributes:
+        key: The experiment.
+        judge: Key of its judge.
+        numbers: Of the interactions.
+        seconds: How long.
+    """
+
+    key: str
+    judge: str
+    numbers: tuple[int, ...]
+    seconds: float
+    user_id: None = None
+
+    def run(self, desk: Desk) -> None:
+        """Do it."""
+        live = existing(desk, self.key)
+        place = {"experiment": live.id, "judge": self.judge, "until": live.clock() + self.seconds}
+        desk.store.db.executemany(_HOLD, [{**place, "n": number} for number in self.numbers])
 
 
 class Verdict(NamedTuple):
@@ -198,7 +236,7 @@ class Settle:
                 "model": found.model,
             },
         )  # fmt: skip
-        db.execute(_SPEND, {**place, "day": _day(now), "usd": found.cost_usd or 0.0})
+        db.execute(_SPEND, {**place, "day": _day(now), "calls": 1, "usd": found.cost_usd or 0.0})
         return became
 
 
@@ -213,20 +251,33 @@ def _rewarded(live: Live, reward: Reward) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """Let an interaction that could not be judged now be claimed again after some seconds."""
+    """Let an interaction that could not be judged now be claimed again, each time after twice as long.
+
+    Attributes:
+        key: The experiment.
+        judge: Key of its judge.
+        number: Of the interaction.
+        seconds: Until it may be claimed, the first time.
+        cost_usd: What the attempt may have cost.
+    """
 
     key: str
     judge: str
     number: int
     seconds: float
+    cost_usd: float = 0.0
     user_id: None = None
 
     def run(self, desk: Desk) -> None:
         """Do it."""
         live = existing(desk, self.key)
-        until = live.clock() + self.seconds
-        place = {"experiment": live.id, "judge": self.judge, "n": self.number, "until": until}
-        desk.store.db.execute(_PUT_BACK, place)
+        db, now = desk.store.db, live.clock()
+        place = {"experiment": live.id, "judge": self.judge, "n": self.number}
+        (before,) = db.execute(_PUT_BACK_BEFORE, place).fetchone() or (0,)
+        pause = min(self.seconds * 2.0 ** min(before, 20), max(LONGEST_PAUSE, self.seconds))
+        db.execute(_PUT_BACK, {**place, "until": now + pause})
+        if self.cost_usd > 0.0:
+            db.execute(_SPEND, {**place, "day": _day(now), "calls": 0, "usd": self.cost_usd})
 
 
 def judge_of(experiment: Experiment, key: str) -> Judge:
@@ -242,7 +293,9 @@ def waiting(db: sqlite3.Connection, experiment: int, judge: str) -> int:
         "SELECT count(*) FROM interactions WHERE experiment = ? AND n > ? AND epoch IS NOT NULL", (experiment, upto)
     ).fetchone()
     (claimed,) = db.execute(
-        "SELECT count(*) FROM judgements WHERE experiment = :experiment AND judge = :judge AND state = 'claimed'", place
+        "SELECT count(*) FROM judgements j JOIN interactions i ON i.n = j.n"
+        " WHERE j.experiment = :experiment AND j.judge = :judge AND j.state = 'claimed' AND i.model_output IS NOT NULL",
+        place,
     ).fetchone()
     return int(new) + int(claimed)
 
@@ -289,7 +342,7 @@ _KEEP_CURSOR = (
     " ON CONFLICT DO UPDATE SET upto = excluded.upto"
 )
 _SPEND = (
-    "UPDATE judge_cursors SET calls = CASE WHEN day = :day THEN calls ELSE 0 END + 1,"  # noqa: S608 - our own words
+    "UPDATE judge_cursors SET calls = CASE WHEN day = :day THEN calls ELSE 0 END + :calls,"  # noqa: S608 - our own words
     f" usd = CASE WHEN day = :day THEN usd ELSE 0 END + :usd, day = :day {_WHERE}"
 )
 _NEW = (
@@ -315,4 +368,9 @@ _SETTLE = (
     " prompt_tokens = :prompt_tokens, completion_tokens = :completion_tokens, cost_usd = :cost_usd,"
     f" attempts = :attempts, model = :model {_WHERE} AND n = :n"
 )
-_PUT_BACK = f"UPDATE judgements SET claimed_until = :until {_WHERE} AND n = :n AND state = 'claimed'"  # noqa: S608 - our own words
+_HOLD = f"UPDATE judgements SET claimed_until = :until {_WHERE} AND n = :n AND state = 'claimed'"  # noqa: S608 - our own words
+_PUT_BACK_BEFORE = f"SELECT coalesce(attempts, 0) FROM judgements {_WHERE} AND n = :n"  # noqa: S608 - our own words
+_PUT_BACK = (
+    "UPDATE judgements SET claimed_until = :until, attempts = coalesce(attempts, 0) + 1"  # noqa: S608 - our own words
+    f" {_WHERE} AND n = :n AND state = 'claimed'"
+)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from bandit.errors import InvalidInput
-from bandit.experiment_judges import DEFAULT_SCALE, DEFAULT_SCORES
+from bandit.experiment_judges import DEFAULT_SCALE, DEFAULT_SCORES, FLAGGED
 from bandit.experiment_text import read_json
 from bandit.wording import listed, received
 from server.chat import ChatClient, Message, ModelFault, Reply
@@ -276,13 +276,7 @@ async def judge(
         try:
             reply = await client.complete(model, messages, schema=schema, max_tokens=max_tokens)
         except ModelFault as fault:
-            match fault.kind:
-                case "rejected" if fault.status in _NOT_OF_THIS_TEXT:
-                    raise
-                case "rejected" | "malformed":
-                    return _unscored(fault.kind, str(fault), replies, len(replies) + 1, model)
-                case _:
-                    raise
+            return _unscored(_of_this_text(fault), str(fault), replies, len(replies) + 1, model)
         replies.append(reply)
         if reply.stop_reason == "refused":
             return _unscored("refused", "the judge refused to answer", replies, len(replies), reply.model)
@@ -295,6 +289,39 @@ async def judge(
         if len(replies) == 2:
             return _unscored("invalid", f"the judge's answer is wrong: {found}", replies, 2, reply.model)
         messages = [*messages, Message("assistant", reply.text or "(nothing)"), Message("user", _repair(found))]
+
+
+async def moderate(client: ChatClient, model: str, user_input: str, model_output: str) -> Judged | Unscored:
+    """Return whether an answer is harmful, as the one score `flagged`, or why nobody knows; the reasoning is how.
+
+    Args:
+        client: Of a server that moderates.
+        model: Name of the moderation or guard model.
+        user_input: What a person wrote.
+        model_output: What was answered.
+
+    Raises:
+        ModelFault: As `judge` says.
+        ValueError: The server's settings say that it does not moderate.
+    """
+    try:
+        found = await client.moderate(model, user_input, model_output)
+    except ModelFault as fault:
+        return _unscored(_of_this_text(fault), str(fault), [], 1, model)
+    reasoning = ", ".join(found.categories)[:LONGEST_REASONING]
+    tokens = found.prompt_tokens, found.completion_tokens
+    return Judged({FLAGGED: int(found.flagged)}, reasoning, *tokens, 1, found.model)
+
+
+def _of_this_text(fault: ModelFault) -> Reason:
+    """Return why a text has no scores if it is the text's, or this answer's, fault; else raise the fault again."""
+    match fault.kind:
+        case "rejected" if fault.status not in _NOT_OF_THIS_TEXT:
+            return "rejected"
+        case "malformed":
+            return "malformed"
+        case _:
+            raise fault
 
 
 def _system(rubric: str, names: Sequence[str], low: int, high: int, nonce: str) -> str:
@@ -392,7 +419,8 @@ def _judged(found: BaseModel, replies: Sequence[Reply]) -> Judged:
 
 
 def _unscored(reason: Reason, detail: str, replies: Sequence[Reply], attempts: int, model: str) -> Unscored:
-    prompt_tokens, completion_tokens = _tokens(replies)
+    # What was no answer took tokens that nobody told us.
+    prompt_tokens, completion_tokens = (None, None) if reason == "malformed" else _tokens(replies)
     return Unscored(reason, detail, prompt_tokens, completion_tokens, attempts, model)
 
 

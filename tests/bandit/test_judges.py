@@ -93,6 +93,39 @@ def test_a_judge_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any],
     assert words in found[field]
 
 
+GUARD = {"key": "g", "kind": "moderation", "server": "local", "model": "guard", "feeds": {"unsafe": "flagged"}}
+
+
+def test_a_moderation_has_one_score_and_is_written_out_again() -> None:
+    experiment = declared(GUARD)
+
+    judge = experiment.judges[0]
+    assert (judge.scores, judge.scale, judge.rubric) == (("flagged",), (0, 1), None)
+    assert (judge.is_binary("unsafe"), judge.feeds["unsafe"].value(1)) == (True, 1.0)
+    assert parse_json(experiment.to_json()) == experiment
+    assert declared({**GUARD, "scores": ["flagged"], "scale": [0, 1]}) == experiment
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "words"),
+    [
+        ({"rubric": "r"}, "judges[0].rubric", "allowed with kind = 'moderation': none"),
+        ({"scores": ["safety"]}, "judges[0].scores", "['flagged']"),
+        ({"scale": [1, 5]}, "judges[0].scale", "[0, 1]"),
+        ({"feeds": {"unsafe": "safety"}}, "judges[0].feeds.unsafe.score", "'flagged'"),
+        ({"feeds": {"quality": "flagged"}}, "judges[0].feeds.quality", "'flagged' alone, for a binary metric"),
+        ({"feeds": {"unsafe": {"score": "flagged", "at_least": 1}}}, "judges[0].feeds.unsafe", "'flagged' alone"),
+        ({"kind": "guard"}, "judges[0].kind", "'scores', 'moderation'"),
+    ],
+)
+def test_a_moderation_that_cannot_be_is_refused_by_its_field(changes: dict[str, Any], field: str, words: str) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        declared({**GUARD, **changes})
+    assert any(problem.field == field and words in problem.message for problem in caught.value.problems), str(
+        caught.value
+    )
+
+
 def test_two_judges_never_feed_one_metric() -> None:
     other = {**JUDGE, "key": "k", "feeds": {"quality": "clarity"}}
 

@@ -24,7 +24,9 @@ from pydantic import BaseModel
 from server.chat import ATTEMPTS, PASSING, ChatClient, FaultKind, Message, ModelFault, Moderation, Reply
 from server.model_servers import PLACEHOLDER, ModelServer, UnknownKey
 from tests.server.fake_models import (
+    COMPLETION_TOKENS,
     FORMS,
+    PROMPT_TOKENS,
     Act,
     FakeModels,
     Form,
@@ -104,7 +106,10 @@ async def ask_with_schema(client: ChatClient) -> Reply:
 
 
 async def check(client: ChatClient) -> Moderation:
-    return await client.moderate("guard", TEXT)
+    return await client.moderate("guard", "what was asked", TEXT)
+
+
+TURNS = [{"role": "user", "content": "what was asked"}, {"role": "assistant", "content": TEXT}]
 
 
 def fault_of(
@@ -372,7 +377,7 @@ def test_an_answer_after_passing_faults_is_an_answer(form: Form, act: Act) -> No
     assert len(pauses) == 3
 
 
-@pytest.mark.parametrize("code", [300, 400, 401, 403, 404, 408, 409, 413, 422, 499])
+@pytest.mark.parametrize("code", [300, 400, 401, 403, 404, 409, 413, 422, 499])
 def test_a_rejection_is_not_tried_again(form: Form, code: int) -> None:
     pauses = Pauses()
     with FakeModels(form, status(code, f"Incorrect API key provided: {KEY}; you said: {TEXT}")) as fake:
@@ -534,10 +539,33 @@ def test_a_moderation_endpoint_is_asked_as_the_llama_api_has_it(form: Form) -> N
     with FakeModels(form, moderates("violence", "hate", flagged=True), moderates(flagged=False)) as fake:
         first, second = (called(fake.url, check, moderation="endpoint") for _ in range(2))
 
-    assert (first, second) == (Moderation(flagged=True, categories=("violence", "hate")), Moderation(False, ()))
+    assert first == Moderation(True, ("violence", "hate"), None, None, "guard")
+    assert second == Moderation(False, (), None, None, "guard")
     assert fake.requests[0].path == "/v1/moderations"
-    assert fake.requests[0].body == {"model": "guard", "messages": [{"role": "user", "content": TEXT}]}
+    assert fake.requests[0].body == {"model": "guard", "messages": TURNS}
     assert fake.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_of_a_result_for_each_turn_that_of_the_answer_counts(form: Form) -> None:
+    asked, answered, third = {"flagged": True, "flagged_categories": ["asked"]}, {"flagged": False}, {"flagged": False}
+
+    def said(*results: object) -> Act:
+        return raw(json.dumps({"results": results}).encode())
+
+    with FakeModels(form, said(asked, answered), said(answered, asked), said(asked, answered, third)) as fake:
+        found = [called(fake.url, check, moderation="endpoint") for _ in range(3)]
+
+    assert [(one.flagged, one.categories) for one in found] == [(False, ()), (True, ("asked",)), (True, ("asked",))]
+
+
+def test_an_answer_to_nothing_is_moderated_alone(form: Form) -> None:
+    async def alone(client: ChatClient) -> Moderation:
+        return await client.moderate("guard", "", "\ud800 answer")
+
+    with FakeModels(form, says("safe"), moderates(flagged=True)) as fake:
+        assert [called(fake.url, alone, moderation=how).flagged for how in ("chat", "endpoint")] == [False, True]
+
+    assert [one.body["messages"] for one in fake.requests] == [[{"role": "user", "content": "? answer"}]] * 2
 
 
 @pytest.mark.parametrize(
@@ -551,20 +579,23 @@ def test_a_moderation_of_another_form_is_malformed(form: Form, content: bytes) -
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        ("safe", Moderation(False, ())),
-        ("\n\nsafe\n", Moderation(False, ())),
-        ("unsafe\nS1,S2", Moderation(True, ("S1", "S2"))),
-        ("\n\nunsafe \n S10 , S2\n", Moderation(True, ("S10", "S2"))),
-        ("unsafe", Moderation(True, ())),
+        ("safe", (False, ())),
+        ("\n\nsafe\n", (False, ())),
+        ("unsafe\nS1,S2", (True, ("S1", "S2"))),
+        ("\n\nunsafe \n S10 , S2\n", (True, ("S10", "S2"))),
+        ("unsafe", (True, ())),
     ],
 )
-def test_a_guard_model_says_safe_or_unsafe(form: Form, said: str, expected: Moderation) -> None:
+def test_a_guard_model_says_safe_or_unsafe(form: Form, said: str, expected: tuple[bool, tuple[str, ...]]) -> None:
     with FakeModels(form, says(said)) as fake:
-        assert called(fake.url, check, moderation="chat") == expected
+        found = called(fake.url, check, moderation="chat")
+
+    assert (found.flagged, found.categories) == expected
+    assert (found.prompt_tokens, found.completion_tokens) == (PROMPT_TOKENS, COMPLETION_TOKENS)
 
     (asked,) = fake.requests
     assert asked.path == "/v1/chat/completions"
-    assert asked.body["messages"] == [{"role": "user", "content": TEXT}]
+    assert asked.body["messages"] == TURNS
     assert (asked.body["model"], asked.body["temperature"]) == ("guard", 0.0)
 
 

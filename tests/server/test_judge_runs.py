@@ -16,12 +16,26 @@ from typing import Any, TypeVar
 import pytest
 
 from bandit import BanditError, parse_json
+from bandit.assignment import UnitHash
 from server.judge_runs import Judging, Summary, UnknownServer, judge_for_ever, version_of
-from server.judgements import LEASE, Claim, JudgeChanged, PutBack, Settle, Verdict
+from server.judgements import LEASE, Claim, JudgeChanged, PutBack, Settle, Task, Verdict
 from server.live import Reward
 from server.model_servers import ModelServers, parse_model_servers
 from server.verify import verify
-from tests.server.fake_models import FORMS, FakeModels, Form, judged_texts, says, scores, scoring, status
+from tests.server.fake_models import (
+    FORMS,
+    Act,
+    Asked,
+    FakeModels,
+    Form,
+    hangs,
+    judged_texts,
+    moderates,
+    says,
+    scores,
+    scoring,
+    status,
+)  # fmt: skip
 from tests.server.running import Service, check_ledger, in_process, rows, wait_until
 
 T = TypeVar("T")
@@ -254,13 +268,24 @@ def test_a_budget_in_dollars_counts_what_was_spent_and_needs_a_price(service: Se
 
 
 def test_a_server_that_does_not_say_its_tokens_does_not_make_a_budget_endless(service: Service) -> None:
-    create(service, daily_usd=1.0, concurrency=1)
+    create(service, daily_usd=0.5, concurrency=1)
     log(service, 30)
     silent = says(scores(), tokens=None)
     with FakeModels("openai", otherwise=lambda _: silent) as fake:
         summary = judged(service, settings(fake.url, PRICES))
     assert summary.out_of_budget
-    assert summary.judged < 10
+    assert summary.judged < 15
+
+
+def test_time_outs_do_not_make_a_budget_endless(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
+    create(service, daily_usd=0.1, concurrency=1)
+    log(service, 4)
+    with FakeModels("openai", otherwise=lambda _: status(408)) as fake:
+        servers = settings(fake.url, PRICES)
+        assert judged(service, servers).postponed == 4
+        service.clock.now += 31
+        assert judged(service, servers).out_of_budget
 
 
 def test_a_score_that_the_engine_refuses_is_stored_and_not_asked_for_again(service: Service) -> None:
@@ -355,10 +380,152 @@ def test_looking_for_ever_goes_on_after_trouble_which_is_said_once(
     with FakeModels("openai", otherwise=lambda _: status(500)) as broken:
         other_loop(service, lambda: run(broken.url, lambda: len(broken.requests) > 12))
     assert len([r for r in caplog.records if "model server does not answer" in r.getMessage()]) == 1
-    service.clock.now += 1
+    service.clock.now += LEASE + 1  # one may have been claimed just when it was cancelled
     with FakeModels("openai", otherwise=scoring(by_length)) as fake:
         other_loop(service, lambda: run(fake.url, lambda: len(fake.requests) >= 3))
     assert len(rows(service.path, "SELECT * FROM main.rewards")) == 3
+
+
+def test_one_that_is_never_answered_is_asked_less_and_less(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
+    create(service)
+    log(service, 1)
+    with FakeModels("openai", otherwise=lambda _: status(500)) as fake:
+        assert judged(service, settings(fake.url)).postponed == 1
+        for pause in (30, 60, 120, 240, 480, 960, 1920, 3600, 3600):
+            service.clock.now += pause - 1
+            assert judged(service, settings(fake.url)).postponed == 0
+            service.clock.now += 1
+            assert judged(service, settings(fake.url)).postponed == 1
+
+
+def test_what_takes_longer_than_a_claim_lasts_is_not_claimed_by_another(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.judge_runs.HOLD", 0.03)
+    create(service)
+    log(service, 1)
+
+    def slow(question: str, answer: str) -> Mapping[str, int]:
+        service.clock.now += LEASE - 1
+        time.sleep(0.2)
+        service.clock.now += LEASE - 1
+        assert not other_loop(service, claim)
+        return by_length(question, answer)
+
+    async def claim() -> list[Task]:
+        found: Any = await service.writer.ask(
+            Claim("x", "j", version_of(service.writer.views["x"].experiment.judges[0]), 5), 5
+        )
+        tasks: list[Task] = found.tasks
+        return tasks
+
+    with FakeModels("openai", otherwise=scoring(slow)) as fake:
+        assert judged(service, settings(fake.url)).judged == 1
+
+
+def test_a_small_sample_is_found_although_a_claim_looks_at_some_at_a_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.judgements._PAGE", 2)
+    monkeypatch.setattr("server.judgements._MOST_PAGES", 3)
+    create(service, sample=0.1)
+    log(service, 60)
+    with FakeModels("openai", otherwise=scoring(by_length)) as fake:
+        judged(service, settings(fake.url))
+    salt = service.writer.views["x"].experiment.salt or "x"
+    expected = {n for n in range(60) if UnitHash("judge j", salt)(f"r{n}") < 0.1}
+    assert {n - 1 for (n,) in rows(service.path, "SELECT n FROM judgements")} == expected
+    assert len(expected) > 2
+
+
+def test_a_server_that_takes_no_text_is_said_in_the_log(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    create(service)
+    log(service, 2)
+
+    async def run(url: str, is_over: Callable[[], bool]) -> None:
+        experiments = {"x": service.writer.views["x"].experiment}
+        async with Judging(service.writer.ask, settings(url)) as judging:
+            going_on = asyncio.ensure_future(judge_for_ever(judging, lambda: experiments, rest=0.01))
+            while not is_over():
+                await asyncio.sleep(0.01)
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
+
+    with FakeModels("openai", otherwise=lambda _: status(400)) as fake:
+        other_loop(service, lambda: run(fake.url, lambda: "unscored" in caplog.text))
+    assert "json_schema = false" in caplog.text
+
+
+# Moderation
+
+
+GUARD: dict[str, Any] = {
+    "key": "j", "kind": "moderation", "server": "fake", "model": "guard", "feeds": {"unsafe": "flagged"},
+}  # fmt: skip
+
+
+def says_of_bombs(how: str) -> Callable[[Asked], Act]:
+    """A guard for which an answer is unsafe if its question is about bombs."""
+
+    def act(asked: Asked) -> Act:
+        harmful = "bomb" in str(asked.body["messages"])
+        if how == "chat":
+            return says("unsafe\nS9" if harmful else "safe")
+        return moderates("S9", flagged=True) if harmful else moderates(flagged=False)
+
+    return act
+
+
+@pytest.mark.parametrize("how", ["chat", "endpoint"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_moderation_feeds_a_binary_guardrail(service: Service, form: Form, how: str) -> None:
+    service.create("x", goal={"metric": "resolved", "kind": "binary"}, guardrails=[UNSAFE], judges=[GUARD])
+    log(service, 6)
+    log(service, 2, start=6, user_input="how is a bomb made?")
+    with FakeModels(form, otherwise=says_of_bombs(how)) as fake:
+        summary = judged(service, settings(fake.url, moderation=f'"{how}"'))
+        assert len(fake.requests) == 8
+    assert dict(summary.became) == {"counted": 8}
+    values = rows(service.path, "SELECT user_id, value FROM rewards ORDER BY user_id")
+    assert [value for _, value in values] == [0.0] * 6 + [1.0] * 2
+    judgement = service.get("/experiments/x/interactions", user_id="u7")["interactions"][0]["judgements"][0]
+    assert (judgement["scores"], judgement["reasoning"]) == ({"flagged": 1}, "S9")
+    check_ledger(service.path, "x")
+
+
+def test_a_guard_that_says_neither_leaves_an_interaction_unscored(service: Service) -> None:
+    service.create("x", goal={"metric": "resolved", "kind": "binary"}, guardrails=[UNSAFE], judges=[GUARD])
+    log(service, 2)
+    with FakeModels("openai", otherwise=lambda _: says("I think it is safe")) as fake:
+        summary = judged(service, settings(fake.url, moderation='"chat"'))
+    assert (dict(summary.became), dict(summary.reasons)) == ({"unscored": 2}, {"malformed": 2})
+    assert rows(service.path, "SELECT count(*) FROM main.rewards") == [(0,)]
+
+
+def test_a_guard_needs_a_server_that_moderates(service: Service) -> None:
+    service.create("x", goal={"metric": "resolved", "kind": "binary"}, guardrails=[UNSAFE], judges=[GUARD])
+    with pytest.raises(UnknownServer, match=r'moderation = "none".*"endpoint".*"chat"'):
+        judged(service, settings("http://127.0.0.1:9"))
+
+
+def test_one_that_is_stopped_gives_back_what_it_has_claimed(service: Service) -> None:
+    create(service, concurrency=2)
+    log(service, 6)
+
+    async def stopped(url: str, asked: Callable[[], int]) -> None:
+        async with Judging(service.writer.ask, settings(url)) as judging:
+            experiment = service.writer.views["x"].experiment
+            going_on = asyncio.ensure_future(judging.run(experiment, experiment.judges[0]))
+            while asked() < 2:
+                await asyncio.sleep(0.01)
+            going_on.cancel()
+            await asyncio.gather(going_on, return_exceptions=True)
+
+    with FakeModels("openai", otherwise=lambda _: hangs()) as fake:
+        other_loop(service, lambda: stopped(fake.url, lambda: len(fake.requests)))
+    with FakeModels("openai", otherwise=scoring(by_length)) as fake:
+        assert judged(service, settings(fake.url)).judged == 6
 
 
 def test_one_that_could_not_be_judged_can_be_put_back(service: Service) -> None:
@@ -374,8 +541,6 @@ def test_one_that_could_not_be_judged_can_be_put_back(service: Service) -> None:
 
     assert other_loop(service, run) == (1, 0)
     service.clock.now += 31
-    with FakeModels("openai", otherwise=scoring(by_length)):
-        pass
 
     async def later() -> int:
         found: Any = await service.writer.ask(Claim("x", "j", "v", 5), 5.0)

@@ -502,7 +502,8 @@ def test_a_fault_that_stays_is_no_scores(form: Form, before: list[Act], act: Act
 
     assert isinstance(outcome, Unscored)
     assert (outcome.reason, outcome.attempts, outcome.model) == (reason, 1 + len(before), MODEL)
-    assert outcome.prompt_tokens == PROMPT_TOKENS * len(before)
+    # What was no answer took tokens that nobody told us.
+    assert outcome.prompt_tokens == (None if reason == "malformed" else PROMPT_TOKENS * len(before))
     assert fake.url in outcome.detail
 
 
