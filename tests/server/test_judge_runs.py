@@ -429,12 +429,11 @@ def test_a_small_sample_is_found_although_a_claim_looks_at_some_at_a_time(
 ) -> None:
     monkeypatch.setattr("server.judgements._PAGE", 2)
     monkeypatch.setattr("server.judgements._MOST_PAGES", 3)
-    create(service, sample=0.1)
+    service.create("x", goal=GOAL, guardrails=[UNSAFE], judges=[{**JUDGE, "sample": 0.1}], salt="s")
     log(service, 60)
     with FakeModels("openai", otherwise=scoring(by_length)) as fake:
         judged(service, settings(fake.url))
-    salt = service.writer.views["x"].experiment.salt or "x"
-    expected = {n for n in range(60) if UnitHash("judge j", salt)(f"r{n}") < 0.1}
+    expected = {n for n in range(60) if UnitHash("judge j", "s")(f"r{n}") < 0.1}
     assert {n - 1 for (n,) in rows(service.path, "SELECT n FROM judgements")} == expected
     assert len(expected) > 2
 
