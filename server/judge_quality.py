@@ -11,8 +11,18 @@ import numpy as np
 
 from bandit import Experiment
 from bandit.experiment import Judge
-from bandit.inference.agreement import Agreement, BiasDrift, DifferentialBias, agreement, bias_drift, differential_bias
+from bandit.inference.agreement import (
+    Agreement,
+    BiasDrift,
+    DifferentialBias,
+    VerbosityBias,
+    agreement,
+    bias_drift,
+    differential_bias,
+    verbosity_bias,
+)
 from bandit.inference.prediction_powered import (
+    Estimate,
     JudgedItems,
     PredictionPowered,
     PredictionPoweredDifference,
@@ -20,6 +30,7 @@ from bandit.inference.prediction_powered import (
     prediction_powered_difference,
     prediction_powered_mean,
 )
+from bandit.report.document import Judged, JudgedEstimate
 from server.reading import restored
 
 
@@ -35,6 +46,8 @@ class MetricQuality:
         agreement: With the labels; None without labels.
         bias_differs: Whether the bias in a variant differs from that in control, by variant with labels.
         drift: Whether the bias changed over time; None without labels.
+        verbosity: Whether judge − people goes with the length of the answer; None without labels of answers that are
+            still there.
         means: By variant the mean of the metric over users, corrected, or why there is none.
         differences: By variant but control the difference to control, corrected, or why there is none.
     """
@@ -46,6 +59,7 @@ class MetricQuality:
     agreement: Agreement | None
     bias_differs: dict[str, DifferentialBias]
     drift: BiasDrift | None
+    verbosity: VerbosityBias | None
     means: dict[str, PredictionPowered | Refusal]
     differences: dict[str, PredictionPoweredDifference | Refusal]
 
@@ -68,6 +82,41 @@ def judge_quality(db: sqlite3.Connection, key: str) -> list[MetricQuality]:
     ]
 
 
+def judged(db: sqlite3.Connection, key: str) -> tuple[Judged, ...]:
+    """Return what a report says of judges: those whose scores people labelled.
+
+    Raises:
+        UnknownExperiment: There is none with this key.
+    """
+    any_label = "SELECT 1 FROM labels JOIN experiments e ON e.id = labels.experiment WHERE e.key = ? LIMIT 1"
+    if db.execute(any_label, (key,)).fetchone() is None:  # most experiments: their scores need not be read
+        return ()
+    return tuple(
+        Judged(
+            one.judge, one.version, one.metric, one.n_scored, found.n, found.accuracy.share, found.bias.mean,
+            (
+                *(_estimate(name, mean, difference=False) for name, mean in one.means.items()),
+                *(_estimate(name, each, difference=True) for name, each in one.differences.items()),
+            ),
+        )
+        for one in judge_quality(db, key)
+        if (found := one.agreement) is not None
+    )  # fmt: skip
+
+
+def _estimate(
+    name: str, found: PredictionPowered | PredictionPoweredDifference | Refusal, *, difference: bool
+) -> JudgedEstimate:
+    if isinstance(found, Refusal):
+        return JudgedEstimate(name, difference, None, None, None, None, None, None, (found.reason,))
+
+    def both(estimate: Estimate) -> tuple[float, tuple[float, float]]:
+        return estimate.value, estimate.interval
+
+    each = *both(found.judge_only), *both(found.labels_only), *both(found.corrected)
+    return JudgedEstimate(name, difference, *each, found.reasons)
+
+
 @dataclass(frozen=True, slots=True)
 class _Scored:
     """Scored interactions, as columns."""
@@ -78,13 +127,16 @@ class _Scored:
     judge: np.ndarray[Any, np.dtype[np.float64]]
     human: np.ndarray[Any, np.dtype[np.float64]]
     """NaN without a label."""
+    length: np.ndarray[Any, np.dtype[np.float64]]
+    """Characters of the answer; NaN where it was erased."""
 
 
 def _rows(db: sqlite3.Connection, number: int, judge: Judge, metric: str, present: list[int]) -> tuple[str, _Scored]:
     rows = [
         row
         for row in db.execute(
-            "SELECT i.arm, i.version, i.user_id, i.at, j.scores, l.value, j.version FROM judgements j"
+            "SELECT i.arm, i.version, i.user_id, i.at, j.scores, l.value, length(i.model_output), j.version"
+            "  FROM judgements j"
             "  JOIN interactions i ON i.n = j.n"
             "  LEFT JOIN labels l ON l.experiment = j.experiment AND l.n = j.n AND l.metric = ?"
             " WHERE j.experiment = ? AND j.judge = ? AND j.state = 'scored' AND i.arm IS NOT NULL ORDER BY j.n",
@@ -98,7 +150,7 @@ def _rows(db: sqlite3.Connection, number: int, judge: Judge, metric: str, presen
         np.array([row[2] for row in rows], dtype=np.str_),
         np.array([row[3] for row in rows], dtype=np.float64),
         np.array([feed.value(msgspec.json.decode(row[4])[feed.score]) for row in rows], dtype=np.float64),
-        np.array([np.nan if row[5] is None else row[5] for row in rows], dtype=np.float64),
+        *(np.array([np.nan if row[k] is None else row[k] for row in rows], dtype=np.float64) for k in (5, 6)),
     ))  # fmt: skip
 
 
@@ -110,11 +162,13 @@ def _quality(experiment: Experiment, judge: Judge, metric: str, version: str, fo
     means = {name: _mean(items[k]) for k, name in enumerate(arms)}
     differences = {name: _difference(items[k], items[control]) for k, name in enumerate(arms) if k != control}
     some = bool(labelled.any())
+    told = labelled & ~np.isnan(found.length)
+    verbosity = verbosity_bias(found.human[told], found.judge[told], found.length[told]) if told.any() else None
     differs = differential_bias(human, scores, arm, control) if some and (arm == control).any() else ()
     return MetricQuality(
         judge.key, version, metric, len(found.arm), agreement(human, scores, arm) if some else None,
         {arms[one.variant]: one for one in differs},
-        bias_drift(human, scores, found.at[labelled]) if some else None, means, differences,
+        bias_drift(human, scores, found.at[labelled]) if some else None, verbosity, means, differences,
     )  # fmt: skip
 
 

@@ -10,6 +10,9 @@ from rich.table import Table
 from bandit.inference.prediction_powered import Estimate, PredictionPowered, PredictionPoweredDifference, Refusal
 from server.judge_quality import MetricQuality
 
+FEWEST_BY_LENGTH = 10
+"""From so many labels on the p-value of length may be trusted (`agreement.verbosity_bias`)."""
+
 
 def quality(found: Sequence[MetricQuality]) -> list[Table | str]:
     """Return two tables for each judge and metric, with what they come to."""
@@ -68,6 +71,13 @@ def _notes(found: MetricQuality) -> list[str]:
     if found.drift is not None and found.drift.p_value is not None and found.drift.trustworthy:
         p = found.drift.p_value
         notes.append(f"The judge's bias {'changed over time' if p < 0.05 else 'did not move over time'} (p = {p:.2g}).")
+    length = found.verbosity
+    if length is not None and length.rho is not None and length.p_value is not None and length.n >= FEWEST_BY_LENGTH:
+        seen = "goes with" if length.p_value < 0.05 else "does not go with"
+        notes.append(
+            f"What the judge gives more than people {seen} the length of the answer"
+            f" (Spearman {length.rho:+.2f}, p = {length.p_value:.2g})."
+        )
     for name, mean in found.means.items():
         reasons = () if isinstance(mean, Refusal) else mean.reasons
         notes += [f"{name}: {reason}" for reason in reasons]

@@ -1,4 +1,4 @@
-"""What is read from the store for people: descriptions, reports, the story of one user.
+"""What is read from the store for people: descriptions, the story of one user.
 
 Plain functions on a connection of their own that cannot write; they are run in worker threads, never on the
 event loop. Each reads as of one moment.
@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bandit import Bandit, Experiment, Report
+from bandit import Bandit, Experiment
 from bandit.experiment import notes
 from bandit.ids import check_id
 from bandit.measures import Measure
@@ -95,17 +95,6 @@ def declared(experiment: Experiment) -> dict[str, Any]:
         "definition": experiment.to_dict(),
         "notes": list(notes(experiment)),
     }
-
-
-def report(path: Path, key: str) -> Report:
-    """Return the report of an experiment.
-
-    Raises:
-        UnknownExperiment: There is none with this key.
-    """
-    with snapshot(path) as db:
-        _, bandit = restored(db, key)
-    return bandit.report()
 
 
 def happened(path: Path, key: str, after: int, limit: int) -> dict[str, Any]:

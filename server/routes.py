@@ -21,7 +21,7 @@ from bandit.experiment import notes
 from bandit.experiment_text import read_json
 from bandit.ids import check_id
 from bandit.wording import unknown_name
-from server import examples, logged, pages, reading
+from server import examples, logged, pages, reading, reports
 from server.body import read_body
 from server.documents import RESPONSES, answer_of, body_of, problems
 from server.errors import ExperimentExists, StoreUnavailable, Unreadable
@@ -380,9 +380,9 @@ def _add_reports(router: APIRouter, service: Service) -> None:
     async def report(key: Key, format: Literal["json", "md"] = "json") -> Response:  # noqa: A002
         """What the experiment says now, as JSON or as Markdown for people."""
         if format == "md":
-            text = await service.read(lambda path: markdown(reading.report(path, key)))
+            text = await service.read(lambda path: markdown(reports.report(path, key)))
             return PlainTextResponse(text, media_type="text/markdown", headers={"X-Content-Type-Options": "nosniff"})
-        return JSONResponse(await service.read(lambda path: reading.report(path, key).to_dict()))
+        return JSONResponse(await service.read(lambda path: reports.report(path, key).to_dict()))
 
     @router.get("/", response_class=HTMLResponse, summary="Start page")
     async def start_page() -> Response:

@@ -329,6 +329,61 @@ class Checks:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedEstimate:
+    """A variant's mean by people's measure, or its difference to control, from a judge's scores and people's labels.
+
+    Users are the units, and those of all epochs are taken together. Intervals have level 0.95, for one look.
+
+    Attributes:
+        variant: Key.
+        difference: Whether it is the variant's mean minus control's.
+        judge_alone: Mean of the scores: right only as far as the judge is.
+        judge_alone_interval: Its interval.
+        labels_alone: Mean of the labels.
+        labels_alone_interval: Its interval.
+        corrected: The judge's mean, corrected by the labels: right whatever the judge is worth; None where there are
+            too few labels.
+        corrected_interval: Its interval.
+        reasons: Why there is no estimate, or why its interval may not be relied on.
+    """
+
+    variant: str
+    difference: bool
+    judge_alone: float | None
+    judge_alone_interval: tuple[float, float] | None
+    labels_alone: float | None
+    labels_alone_interval: tuple[float, float] | None
+    corrected: float | None
+    corrected_interval: tuple[float, float] | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a judge says of a metric, beside people's labels of some of it.
+
+    Attributes:
+        judge: Its key.
+        version: Its version; scores of two versions are never put together.
+        metric: Which metric its scores feed.
+        scored: Interactions with scores, of the variants' present versions.
+        labelled: Of them, those that people labelled.
+        accuracy: Share of the labels with the judge's value.
+        bias: Mean of judge − people.
+        estimates: A mean per variant, then a difference per treatment.
+    """
+
+    judge: str
+    version: str
+    metric: str
+    scored: int
+    labelled: int
+    accuracy: float
+    bias: float
+    estimates: tuple[JudgedEstimate, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Horizon:
     """When fixed-time numbers are final.
 
@@ -368,6 +423,7 @@ class Report:
         guardrails: One entry per guardrail, in file order.
         checks: Whether the data are what they should be.
         notes: What a reader has to know before using the numbers.
+        judged: One entry per metric that a judge feeds and people labelled, in file order.
     """
 
     schema: int
@@ -390,6 +446,7 @@ class Report:
     guardrails: tuple[GuardrailReport, ...]
     checks: Checks
     notes: tuple[str, ...]
+    judged: tuple[Judged, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document as JSON types."""

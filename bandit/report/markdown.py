@@ -36,6 +36,8 @@ def markdown(report: Report) -> str:
     if report.guardrails:
         lines += ["## Guardrails", "", *_guardrails(report)]
     lines += _others(report)
+    if report.judged:
+        lines += ["## Judges beside people", "", *_judged(report)]
     lines += ["## Are the data right?", "", *(f"- {text(line)}" for line in check_lines(report)), ""]
     if report.notes:
         lines += ["## Notes", "", *(f"- {text(note)}" for note in report.notes)]
@@ -260,6 +262,36 @@ def _others(report: Report) -> list[str]:
         return []
     head = ("metric", "variant", "its mean", "control's", "difference", "any-time interval")
     return ["## Other metrics against control", "", *table(head, rows, "ll"), ""]
+
+
+def _judged(report: Report) -> list[str]:
+    lines = []
+    for one in report.judged:
+        said = f"{text(one.judge)} ({one.version}) scored {one.scored:,} interactions for {text(one.metric)}"
+        beside = f"of {one.labelled:,} that people labelled it gave {one.accuracy:.0%} their value"
+        lines += [f"{said}; {beside}, and {one.bias:+.3g} more in the mean.", ""]
+        rows = [
+            (
+                text(each.variant) + (" − control" if each.difference else ""),
+                _number_in(each.judge_alone, each.judge_alone_interval),
+                _number_in(each.labels_alone, each.labels_alone_interval),
+                _number_in(each.corrected, each.corrected_interval),
+                text("; ".join(each.reasons)),
+            )
+            for each in one.estimates
+        ]
+        lines += [*table(("", "judge alone", "labels alone", "corrected by labels", "but"), rows, "lrrrl"), ""]
+    remark = (
+        "95 % intervals over users of all epochs together, for one look. What is corrected by labels holds whatever the"
+        " judge is worth; the decision above reads its scores as they came."
+    )
+    return [*lines, remark, ""]
+
+
+def _number_in(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return NOTHING
+    return f"{value:.4g} ({interval[0]:.4g} to {interval[1]:.4g})"
 
 
 def check_lines(report: Report) -> list[str]:

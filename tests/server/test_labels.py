@@ -127,6 +127,18 @@ def test_labels_show_a_judge_that_is_kind_to_one_variant_and_correct_its_differe
     shown = command("quality", "x", "--db", service.path)
     assert shown.returncode == 0, shown.stderr
     assert all(word in shown.stdout for word in ("120 labelled", "kappa", "corrected", "B − control", "differs"))
+    assert "the length of the answer" in shown.stdout
+
+    (reported,) = service.get("/experiments/x/report")["judged"]
+    assert (reported["judge"], reported["metric"], reported["labelled"]) == (JUDGE["key"], "quality", 120)
+    a, b, of_difference = reported["estimates"]
+    assert (a["variant"], b["variant"], of_difference["variant"]) == ("A", "B", "B")
+    assert [each["difference"] for each in (a, b, of_difference)] == [False, False, True]
+    assert tuple(of_difference["corrected_interval"]) == difference.corrected.interval
+    assert of_difference["judge_alone"] == difference.judge_only.value
+    text = service.http.get("/experiments/x/report?format=md").text
+    assert "## Judges beside people" in text
+    assert f"{difference.corrected.value:.4g} ({low:.4g} to {high:.4g})" in text
     assert verify(service.path).differences == 0
 
 

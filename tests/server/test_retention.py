@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import server.retention
 import server.writer
-from server import reading
+from server import reports
 from server.retention import Retention
 from server.store import Store
 from server.verify import verify
@@ -70,7 +70,7 @@ def numbers(path: Path) -> dict[str, Any]:
 
 
 def report(path: Path) -> dict[str, Any]:
-    return reading.report(path, "x").to_dict()
+    return reports.report(path, "x").to_dict()
 
 
 def closed(path: Path) -> bool:
