@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import get_args
 
 import numpy as np
 
+from bandit import __version__
 from bandit.errors import InvalidInput, Problem
 from bandit.experiment import Experiment
 from bandit.experiment_parts import PolicyKind
 from bandit.wording import received, unknown_name
+from simulations.baselines import Baseline, Floors, baselines, floors
+from simulations.records import Tape
 from simulations.runner import run_epochs
-from simulations.scores import Score, score
+from simulations.scores import Estimate, Score, score
 from simulations.worlds import World
 
 POLICIES: tuple[str, ...] = get_args(PolicyKind)
@@ -21,6 +24,11 @@ POLICIES: tuple[str, ...] = get_args(PolicyKind)
 
 UNGUARDED = " (no guardrails)"
 """Added to a policy's name: the same policy, but nothing is suspended and no share is shrunk."""
+
+FIXED = "fixed"
+
+PAIRED = ("reward_per_user", "regret", "reward_acted_on", "users_to_decision")
+"""Numbers of which policies are compared run by run."""
 
 _HALF_LIFE = "half_life"
 _NEVER = "none"
@@ -50,16 +58,46 @@ class Comparison:
     replications: int
     policies: Mapping[str, Score]
 
+    @property
+    def baselines(self) -> Mapping[str, Baseline]:
+        """What it would be worth to give one variant to everybody, by variant; no luck is in it."""
+        return baselines(self.world, self.users)
+
+    @property
+    def bounds(self) -> Floors | None:
+        """What no policy can beat, for binary goals in a world that does not change; None for others."""
+        return floors(self.world, self.users)
+
+    def against_fixed(self, name: str) -> Mapping[str, Estimate]:
+        """Return by number how much more a policy has than the fixed split, over pairs of runs with the same luck.
+
+        Empty where there is no fixed split to compare with.
+        """
+        base = self.policies.get(FIXED)
+        if base is None or name == FIXED:
+            return {}
+        own = self.policies[name].each
+        return {key: Estimate.of(own[key] - base.each[key]) for key in PAIRED if key in own and key in base.each}
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON contract, schema 1."""
+        bounds = self.bounds
         return {
             "schema": 1,
+            "version": __version__,
             "seed": self.seed,
             "users": self.users,
             "replications": self.replications,
             "not_simulated": list(self.world.not_simulated),
-            "policies": {name: result.to_dict() for name, result in self.policies.items()},
+            "policies": {name: self._policy(name) for name in self.policies},
+            "baselines": {arm: asdict(each) for arm, each in self.baselines.items()},
+            "bounds": None if bounds is None else asdict(bounds),
         }
+
+    def _policy(self, name: str) -> dict[str, object]:
+        paired = self.against_fixed(name)
+        fields = {key: value for each, estimate in paired.items() for key, value in estimate.fields(each).items()}
+        return {**self.policies[name].to_dict(), "against_fixed": fields}
 
 
 def compare(
@@ -72,6 +110,7 @@ def compare(
     floor: float | None = None,
     control_floor: float | None = None,
     watch: Watcher | None = None,
+    decide: bool = True,
 ) -> Comparison:
     """Return how policies fare in a world.
 
@@ -88,6 +127,7 @@ def compare(
         floor: Least share of each arm instead of the experiment's; "fixed" has none.
         control_floor: Least share of control instead of the experiment's.
         watch: Called after each epoch.
+        decide: Whether to say when runs would be decided, which takes about as long as running them.
 
     Raises:
         InvalidInput: A policy is unknown, the floors do not fit, or a half-life is in time.
@@ -98,8 +138,9 @@ def compare(
         asked = under(world.experiment, policy, floor, control_floor)
         for name, guarded in entries(world, policy).items():
             told = None if watch is None else _about(watch, name)
-            runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), told)
-            scores[name] = score(asked, world, runs)
+            tape = Tape() if decide else None
+            runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), told, tape)
+            scores[name] = score(asked, world, runs, tape)
     return Comparison(world.experiment, world, seed, users, replications, scores)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit.arrays import FloatArray, IntArray
 from bandit.ledger import GOAL
-from bandit.measures import Z2, Measure, N, Z
+from bandit.measures import Measure, N, Z
 from simulations.laws import Bounds, Law, Normal
 
 _CHUNK = 1 << 18
@@ -27,8 +27,6 @@ class Outcomes(Protocol):
 
     def draw(self, rng: np.random.Generator, users: IntArray, rows: IntArray) -> FloatArray:
         """Return the sums of 1, z, z², z³ over the users of one epoch.
-
-        z³ is not drawn (nan): no allocation reads it.
 
         Args:
             rng: Source of luck.
@@ -81,25 +79,34 @@ class Numbers:
 
     def draw(self, rng: np.random.Generator, users: IntArray, rows: IntArray) -> FloatArray:  # noqa: ARG002
         """Return the sums of 1, z, z², z³ over the users of one epoch, shape (n_rows, n_arms, 4)."""
-        sums = np.full((*users.shape, 4), np.nan)
+        sums = np.empty((*users.shape, 4))
         sums[..., N] = users
         for arm, law in enumerate(self.laws):
             if isinstance(law, Normal) and not self.bounds.act:
-                sums[:, arm, Z], sums[:, arm, Z2] = self._normal(rng, law, users[:, arm])
+                sums[:, arm, Z:] = self._normal(rng, law, users[:, arm])
             else:
-                sums[:, arm, Z : Z2 + 1] = _one_by_one(rng, law, self.bounds, users[:, arm], self._columns)[0]
+                sums[:, arm, Z:] = _one_by_one(rng, law, self.bounds, users[:, arm], self._columns)[0]
         return sums
 
-    def _normal(self, rng: np.random.Generator, law: Normal, users: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Return Σz and Σz² per row: Σz ~ N(nμ, nσ²), Σ(z − z̄)² ~ σ² χ²(n − 1), independent."""
+    def _normal(self, rng: np.random.Generator, law: Normal, users: IntArray) -> FloatArray:
+        """Return Σz, Σz² and Σz³ per row, shape (n_rows, 3).
+
+        Σz ~ N(nμ, nσ²) and Σ(z − z̄)² ~ σ² χ²(n − 1), independent, are exact. Of the sample skewness, which is
+        independent of both (Basu), mean and variance are exact, 0 and 6(n − 2)/((n + 1)(n + 3)), and its law is taken
+        as normal.
+        """
         n = users.astype(np.float64)
         z = n * (law.mean - self.origin) + law.sd * np.sqrt(n) * rng.standard_normal(n.shape)
         squares = law.sd**2 * 2.0 * rng.standard_gamma(np.maximum(n - 1.0, 0.0) / 2.0)
-        return z, squares + z * z / np.maximum(n, 1.0)
+        skewness = np.sqrt(6.0 * np.maximum(n - 2.0, 0.0) / ((n + 1.0) * (n + 3.0))) * rng.standard_normal(n.shape)
+        size = np.maximum(n, 1.0)
+        mean, variance = z / size, squares / size
+        cubes = n * skewness * variance**1.5 + 3.0 * mean * squares + n * mean**3
+        return np.stack([z, squares + z * mean, cubes], axis=-1)
 
     def _columns(self, values: FloatArray) -> list[list[FloatArray]]:
         z = values - self.origin
-        return [[z, z * z]]
+        return [[z, z * z, z * z * z]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from bandit.ledger import GOAL
 from bandit.measures import measures_of
 from bandit.wording import received
 from simulations.outcomes import Outcomes, Phase
+from simulations.records import Tape
 
 Watch = Callable[[int], None]
 """Is told after each epoch how many users it had, over all runs."""
@@ -65,6 +66,7 @@ def run_epochs(
     users: IntArray,
     seeds: np.random.SeedSequence,
     watch: Watch | None = None,
+    tape: Tape | None = None,
 ) -> Runs:
     """Run an experiment once per horizon, all runs at once, each epoch drawn exactly as counts.
 
@@ -79,6 +81,7 @@ def run_epochs(
         seeds: Three children are spawned: for assignments, for goal outcomes and for all others. So the same seeds give
             the same luck with and without guardrails, until the first allocation that differs.
         watch: Called after each epoch.
+        tape: Keeps every epoch; all horizons must be equal.
 
     Raises:
         InvalidInput: The policy forgets by time, and there is no clock.
@@ -101,6 +104,9 @@ def run_epochs(
             drawn = drawn + some
             runs.in_phases[place, going.index] += some
         going.take_in(p, drawn, sums or [])
+        if tape is not None:
+            tape.origin = going.origin
+            tape.add(p, drawn, goal_of(sums or []), going.suspended)
         runs.epochs[going.index] += size > 0
         going = going.without_finished(runs)
         if watch is not None:
@@ -207,9 +213,7 @@ class Going:
             drawn: Users assigned in it, same shape.
             sums: For each measure the ledger rows of these users; None: it is not simulated.
         """
-        goal = sums[GOAL]
-        assert goal is not None  # noqa: S101 (every world has a goal)
-        epoch = totals_of(self.experiment, drawn, goal, self.origin)
+        epoch = totals_of(self.experiment, drawn, goal_of(sums), self.origin)
         if _forgets(self.experiment):
             self.learned = self.learned.faded(fading(self.experiment, drawn.sum(axis=-1), 0.0))
         self.learned = learn(self.experiment, self.learned, epoch)
@@ -248,6 +252,13 @@ class Going:
             totals=_taken(self.totals, keep),
             suspended_after=self.suspended_after[keep],
         )
+
+
+def goal_of(sums: Sequence[FloatArray | None]) -> FloatArray:
+    """Return the goal's sums, which every world has."""
+    goal = sums[GOAL]
+    assert goal is not None  # noqa: S101 (every world has a goal)
+    return goal
 
 
 def _empty(experiment: Experiment, n_runs: int, phases: Sequence[Phase]) -> Runs:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from bandit.best_arm import probability_best
 from bandit.engine import posterior_of
 from bandit.experiment import Experiment
 from bandit.inference.welch import welch_p_value
+from bandit.measures import N, Z
 from bandit.policies import largest
+from simulations.decisions import decisions
+from simulations.records import Tape
 from simulations.runner import Runs
 from simulations.worlds import World
 
@@ -119,6 +122,8 @@ class Score:
         guardrails: In file order.
         limits: Numbers by name: users exposed to variants that break a limit, false suspensions.
         suspensions: By variant, without control.
+        deciding: Numbers by name: when the report's rule on the goal decides, and how well; empty: nobody looked.
+        each: By name what `numbers` and `deciding` are means of, shape (n_runs,): for differences of pairs of runs.
     """
 
     numbers: Mapping[str, Estimate]
@@ -126,11 +131,14 @@ class Score:
     guardrails: tuple[GuardrailScore, ...]
     limits: Mapping[str, Estimate]
     suspensions: Mapping[str, SuspensionScore]
+    deciding: Mapping[str, Estimate]
+    each: Mapping[str, FloatArray] = field(compare=False, repr=False)
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values: each number with its standard error beside it."""
         return {
             **_fields(self.numbers),
+            **_fields(self.deciding),
             "welch": _fields(self.welch),
             "guardrails": [guardrail.to_dict() for guardrail in self.guardrails],
             **_fields(self.limits),
@@ -142,7 +150,7 @@ def _fields(numbers: Mapping[str, Estimate]) -> dict[str, object]:
     return {key: value for name, estimate in numbers.items() for key, value in estimate.fields(name).items()}
 
 
-def score(experiment: Experiment, world: World, runs: Runs) -> Score:
+def score(experiment: Experiment, world: World, runs: Runs, tape: Tape | None = None) -> Score:
     """Return what the runs of one policy are worth.
 
     Rewards are expected ones given the assignments, Σ users × true mean, not those drawn: the same expectation with
@@ -167,6 +175,16 @@ def score(experiment: Experiment, world: World, runs: Runs) -> Score:
         exposed_to_breach         users of a run on an arm that truly breaks a limit
         false_suspensions         1 if an arm was suspended that had at no time before truly broken one
         share_best_within_limits  share of users on an arm that is best among control and those that break none
+
+    Decisions, by `decisions.decisions`, if the epochs of the runs were kept:
+
+        decided            1 if there was one by the horizon
+        users_to_decision  users until then; the horizon if there was none
+        wrong_decision     1 if it was for an arm that is at no time better than control in truth, or for keeping
+                           control although an arm that breaks no limit is always better by `mde` or more
+        reward_acted_on    as `reward_per_user`, if from the decision on everybody gets what it was for: of several
+                           arms the one with the highest mean so far (an epoch in which the world changes counts as
+                           after the change)
     """
     stretches = world.stretches
     means = np.array([each.means for each in stretches])
@@ -184,6 +202,7 @@ def score(experiment: Experiment, world: World, runs: Runs) -> Score:
         "picked_best": _picked(experiment, runs, best[-1]),
         "epochs": runs.epochs.astype(np.float64),
     }
+    decided = {} if tape is None else _deciding(experiment, world, tape)
     significant, difference = _welch(experiment, gains[-1], runs)
     welch = {"significant": significant, "mean_difference": difference}
     limits, suspensions = _suspensions(world, gains, runs)
@@ -193,7 +212,45 @@ def score(experiment: Experiment, world: World, runs: Runs) -> Score:
         _guardrails(world, share),
         limits,
         suspensions,
+        {name: Estimate.of(values) for name, values in decided.items()},
+        {**numbers, **decided},
     )
+
+
+def _deciding(experiment: Experiment, world: World, tape: Tape) -> dict[str, FloatArray]:
+    """Return what decisions come to, one number per run."""
+    found, record, control = decisions(experiment, tape), tape.record, experiment.control
+    horizon = float(record.ends[-1])
+    stretches, starts = world.stretches, np.array([0, *(change.after_users for change in world.changes)])
+    means = np.array([each.means for each in stretches])
+    sign = 1.0 if experiment.goal.better == "higher" else -1.0
+    gains = sign * (means - means[:, [control]])
+    allowed = ~np.array([each.broken for each in stretches])
+    ever = ~np.isinf(found.users)
+    none = ever & ~found.better.any(axis=-1)
+    worth = experiment.goal.mde * abs(means[:, [control]]) * (1.0 - 1e-9)  # sums of decimals are off by a digit
+    missed = bool(((gains >= worth) & (gains > 0.0) & allowed).all(axis=0).any())
+    wrong = (found.better & ~(gains > 0.0).any(axis=0)).any(axis=-1) | (none & missed)
+
+    # Users of each stretch that came by the end of each epoch, and so what had been given by the decision.
+    at = np.where(ever, np.searchsorted(record.ends, found.users), len(record.ends) - 1)
+    ends = np.append(starts[1:], np.inf)
+    run = np.arange(len(at))
+    by_epoch = np.minimum(np.searchsorted(starts, record.ends, side="left") - 1, len(starts) - 1)
+    given = np.cumsum((record.assigned * means[by_epoch][np.newaxis]).sum(axis=-1), axis=1)[run, at]
+    known = np.cumsum(record.sums, axis=1)[run, at]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        seen = np.where(found.better, sign * known[..., Z] / known[..., N], -np.inf)
+    chosen = np.where(found.better.any(axis=-1), seen.argmax(axis=-1), control)
+    since = np.where(ever, found.users, horizon)[:, np.newaxis]
+    after = np.maximum(np.minimum(ends, horizon) - np.maximum(starts, since), 0.0)
+    rest = (after * means[:, chosen].T).sum(axis=-1)
+    return {
+        "decided": ever.astype(np.float64),
+        "users_to_decision": np.minimum(found.users, horizon),
+        "wrong_decision": wrong.astype(np.float64),
+        "reward_acted_on": (given + rest) / horizon,
+    }
 
 
 def _over(users: FloatArray | IntArray, each: FloatArray | BoolArray) -> FloatArray:

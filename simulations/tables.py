@@ -11,6 +11,8 @@ from rich.table import Table
 from bandit.arrays import FloatArray
 from bandit.experiment import Experiment, notes
 from bandit.experiment_rules import MOST_VARIANTS
+from simulations.advice import advice
+from simulations.baselines import Baseline
 from simulations.compare import Comparison
 from simulations.replay import Replay
 from simulations.scores import Estimate, Score
@@ -26,6 +28,8 @@ _PERCENT = frozenset(
         "significant",
         "false_suspensions",
         "share_best_within_limits",
+        "decided",
+        "wrong_decision",
     }
 )
 
@@ -58,7 +62,29 @@ def side_by_side(rows: Iterable[tuple[str, Sequence[str]]], columns: Iterable[st
 def comparison_tables(result: Comparison) -> list[Table]:
     """Return the policies of a comparison side by side, three to a table so that numbers stay on one line."""
     names = list(result.policies)
-    return [_comparison_table(result, names[start : start + _COLUMNS]) for start in range(0, len(names), _COLUMNS)]
+    parts = [_comparison_table(result, names[start : start + _COLUMNS]) for start in range(0, len(names), _COLUMNS)]
+    return [*parts, _baseline_table(result)]
+
+
+def _baseline_table(result: Comparison) -> Table:
+    """Return what one variant for everybody would be worth: what any policy has to be better than."""
+    found = result.baselines
+    rows = [
+        (f"{result.experiment.goal.metric} per user", [f"{each.reward_per_user:.6g}" for each in found.values()]),
+        ("regret", [f"{each.regret:,.6g}" for each in found.values()]),
+        ("is", [_is(each) for each in found.values()]),
+    ]
+    return side_by_side(rows, [f"always {arm}" for arm in found])
+
+
+def _is(baseline: Baseline) -> str:
+    said = {
+        "control": baseline.control,
+        "the cheapest": baseline.cheapest,
+        "the best choice": baseline.best_fixed,
+        "beyond a limit": baseline.breaks_limit,
+    }
+    return ", ".join(name for name, holds in said.items() if holds)
 
 
 def _comparison_table(result: Comparison, policies: Sequence[str]) -> Table:
@@ -78,6 +104,18 @@ def _comparison_table(result: Comparison, policies: Sequence[str]) -> Table:
         "mean_difference": "Welch: best treatment − control",
     }
     rows += [(text, _row([score.welch for score in scores], key)) for key, text in welch.items()]
+    if scores[0].deciding:
+        deciding = {
+            "decided": "runs decided by the horizon",
+            "users_to_decision": "users to a decision (the horizon, if there is none)",
+            "wrong_decision": "runs decided wrongly",
+            "reward_acted_on": f"{goal.metric} per user, acting on the decision",
+        }
+        rows += [(text, _row([score.deciding for score in scores], key)) for key, text in deciding.items()]
+        paired = [result.against_fixed(name).get("reward_acted_on") for name in policies]
+        if any(paired):
+            cells = ["" if each is None else shown(each) for each in paired]
+            rows.append(("… more than the fixed split, run by run", cells))
     rows += _guardrail_rows(scores)
     if result.world.simulated:
         rows += _limit_rows(scores)
@@ -115,7 +153,7 @@ def _limit_rows(scores: Sequence[Score]) -> list[tuple[str, list[str]]]:
 def comparison_sentences(result: Comparison) -> list[str]:
     """Return what has to be said under the table."""
     world, experiment = result.world, result.experiment
-    sentences = [_on_welch(result)]
+    sentences = [*advice(result), _on_welch(result), *_on_bounds(result)]
     if world.simulated:
         sentences.append("Guardrail figures are expected ones per user.")
         sentences += [_on_limits(each, _when(world, place)) for place, each in enumerate(world.stretches)]
@@ -128,6 +166,18 @@ def comparison_sentences(result: Comparison) -> list[str]:
         f"act. ± is one standard error over {result.replications:,} runs of {result.users:,} users, seed {result.seed}."
     )
     return sentences
+
+
+def _on_bounds(result: Comparison) -> list[str]:
+    bounds = result.bounds
+    if bounds is None:
+        return []
+    least = ""
+    if bounds.users_to_best is not None:
+        named = "; nobody can name the best variant at the level of a decision before"
+        least = f"{named} {bounds.users_to_best:,.0f} users in the mean (Garivier, Kaufmann)"
+    regret = f"A policy that is good in every world has a regret of about {bounds.regret:,.1f} at least"
+    return [f"{regret} for so many users (Lai, Robbins: C ln T){least}."]
 
 
 def _when(world: World, stretch: int) -> str:

@@ -23,7 +23,8 @@ from bandit.inference.scores import running_scores
 from bandit.inference.shares import planned_pair_users
 from bandit.ledger import GOAL, Ledger
 from bandit.measures import measures_of
-from simulations.errors.records import epoch_ends, stacked
+from simulations.errors.records import epoch_ends
+from simulations.records import stacked
 
 TREATMENT = 1
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from bandit.arrays import BoolArray, FloatArray, IntArray
 from bandit.experiment import Experiment
-from bandit.inference.any_time import AnyTime, any_time
-from bandit.inference.confidence_sequence import one_sided_log_e_value, tuning
-from bandit.inference.exact import log_e_higher, log_e_lower
+from bandit.inference.any_time import any_time
 from bandit.inference.fixed_time import fixed_time
 from bandit.inference.observed import Observed
-from bandit.inference.scores import Scores, running_scores
+from bandit.inference.scores import running_scores
 from bandit.inference.shares import arm_share, decision_level, fixed_time_level, planned_pair_users
 from bandit.inference.welch import welch_p_value
+from simulations.decisions import evidence
 
 SINGLE_LEVEL = 0.05
 """Coverage and widths are those of 95 % intervals of single arms, whatever the number of arms."""
@@ -87,22 +86,6 @@ def looks_at(experiment: Experiment, observed: Observed, effects: FloatArray) ->
         log_worse=worse[..., treatments],
         readable=sequence.readable[..., treatments],
     )
-
-
-def evidence(
-    experiment: Experiment, observed: Observed, scores: Scores, sequence: AnyTime
-) -> tuple[FloatArray, FloatArray]:
-    """Return ln E for "better" and for "worse" than control after each epoch, as the decision rule reads them.
-
-    The exact e-process where outcomes are bounded, else the one-sided confidence sequence.
-    """
-    if observed.bounds is not None:
-        return log_e_higher(observed, experiment.control), log_e_lower(observed, experiment.control)
-    rho2 = tuning(arm_share(experiment), planned_pair_users(experiment))
-    error = scores.standard_error()
-    z = np.divide(sequence.difference, error, out=np.zeros_like(error), where=sequence.readable)
-    better, worse = (one_sided_log_e_value(side * z, scores.t, rho2) for side in (1.0, -1.0))
-    return np.where(sequence.readable, better, 0.0), np.where(sequence.readable, worse, 0.0)
 
 
 def verdicts(

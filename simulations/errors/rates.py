@@ -16,8 +16,9 @@ from bandit.wording import received, unknown_name
 from simulations.errors.checks import Check, CheckRow
 from simulations.errors.guardrail_checks import checks
 from simulations.errors.methods import SINGLE_LEVEL, verdicts
-from simulations.errors.records import Record, epoch_ends, record_runs
+from simulations.errors.records import epoch_ends, record_runs
 from simulations.errors.scenarios import Scenario, scenarios
+from simulations.records import Record
 from simulations.scores import Estimate
 
 CHUNK = 250

@@ -12,7 +12,7 @@ from bandit.arrays import FloatArray, IntArray
 from bandit.experiment import Experiment, parse
 from bandit.measures import N, Z
 from simulations.errors.methods import Looks, looks_at
-from simulations.errors.records import Record, observed_of
+from simulations.records import Record, observed_of
 
 _OPEN_LOOKS = 15
 _GRID = (np.arange(64) + 0.5) / 64

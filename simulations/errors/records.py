@@ -1,48 +1,16 @@
-"""Runs of the engine that remember every epoch, and what inference reads of them."""
+"""Runs of the engine in worlds that move, leave outcomes out and answer late."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bandit.allocation import batch_size
-from bandit.arrays import FloatArray, IntArray
+from bandit.arrays import IntArray
 from bandit.engine import allocate, learn
 from bandit.experiment import Experiment, PolicySettings
-from bandit.history import History
-from bandit.inference.observed import Observed, observe
 from bandit.learning import Totals, totals_of
-from bandit.ledger import GOAL, Ledger
 from simulations.errors.worlds import Truth
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Many runs under one schedule: epochs end by users assigned, so at the same users in every run.
-
-    Attributes:
-        ends: Users assigned by the end of each epoch, shape (n_epochs,).
-        p: Probability of each arm, shape (n_runs, n_epochs, n_arms).
-        assigned: Users assigned, same shape.
-        sums: Sums of 1, y, y², y³ over users with an outcome, shape (n_runs, n_epochs, n_arms, 4).
-    """
-
-    ends: IntArray
-    p: FloatArray
-    assigned: IntArray
-    sums: FloatArray
-
-    @property
-    def moments(self) -> FloatArray:
-        """Middle of each epoch, from 0 at the start to 1 at the horizon, shape (n_epochs,)."""
-        return moments_of(self.ends)
-
-    def history(self, run: int) -> History:
-        """Return one run as the history that a report reads; everything is closed."""
-        ledger = Ledger(self.assigned[run], np.zeros_like(self.assigned[run]), (self.sums[run],), (0.0,))
-        return History(ledger, len(self.ends), self.p[run])
+from simulations.records import Record
 
 
 def epoch_ends(policy: PolicySettings, users: int) -> IntArray:
@@ -52,12 +20,6 @@ def epoch_ends(policy: PolicySettings, users: int) -> IntArray:
         before = min(before + int(batch_size(policy, before)), users)
         ends.append(before)
     return np.array(ends, dtype=np.int64)
-
-
-def moments_of(ends: IntArray) -> FloatArray:
-    """Return the middle of each epoch as a part of the run."""
-    starts = np.concatenate([[0], ends[:-1]])
-    return np.asarray((starts + ends) / (2.0 * ends[-1]))
 
 
 def record_runs(
@@ -90,20 +52,3 @@ def record_runs(
         record.sums[:, epoch] = truth.draw(answering, drawn, float(moment))
         before += drawn
     return record
-
-
-def observed_of(experiment: Experiment, record: Record) -> Observed:
-    """Return what inference reads of the goal in each run, arrays of shape (n_runs, n_epochs, n_arms)."""
-    return stacked([observe(experiment, record.history(run), GOAL) for run in range(len(record.p))])
-
-
-def stacked(each: Sequence[Observed]) -> Observed:
-    """Return the same measure in several runs as one, with the runs on a first axis."""
-    return replace(
-        each[0],
-        p=np.stack([one.p for one in each]),
-        n=np.stack([one.n for one in each]),
-        z=np.stack([one.z for one in each]),
-        z2=np.stack([one.z2 for one in each]),
-        z3=np.stack([one.z3 for one in each]),
-    )

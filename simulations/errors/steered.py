@@ -17,8 +17,9 @@ from bandit.learning import Totals, totals_of
 from bandit.limits import Limit
 from bandit.measures import Z2, Z3, N, Z
 from simulations.errors.breach_looks import ArmLooks
-from simulations.errors.records import epoch_ends, moments_of
+from simulations.errors.records import epoch_ends
 from simulations.errors.worlds import Truth
+from simulations.records import moments_of
 
 
 @dataclass(frozen=True, slots=True)

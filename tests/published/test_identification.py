@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from bandit.arrays import FloatArray
-from tests.published.bounds import best_weights, divergence, fewest_users, information
+from simulations.bounds import best_weights, divergence, fewest_users, information
 from tests.simulations.making import PLAIN, make_world, run
 
 # Rates, w* as printed, T*, and T* kl(.1, .9): the least expected number of users at an error of 10 %.

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.published.bounds import regret_constant
+from simulations.bounds import regret_constant
 from tests.simulations.making import PLAIN, Z, make_world, run
 
 # Rates, T, C ln T.

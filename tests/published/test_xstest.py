@@ -18,7 +18,7 @@ import pytest
 from bandit import Bandit
 from bandit.experiment import Experiment, parse
 from bandit.inference.shares import breach_level
-from tests.published.bounds import divergence
+from simulations.bounds import divergence
 
 DATA = Path(__file__).parents[1] / "data" / "xstest" / "labels.csv.gz"
 FULL_COMPLIANCE, FULL_REFUSAL = 1, 2

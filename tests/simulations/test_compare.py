@@ -5,7 +5,9 @@ import re
 
 import pytest
 
+from bandit import __version__
 from bandit.errors import InvalidInput
+from simulations.advice import advice
 from simulations.compare import POLICIES, compare, settings_of, under
 from simulations.scores import Estimate
 from simulations.tables import comparison_sentences, shown
@@ -14,6 +16,7 @@ from simulations.worlds import World
 from tests.bandit.making import make_experiment
 from tests.simulations.making import make_world
 
+DECIDING = ["decided", "users_to_decision", "wrong_decision", "reward_acted_on"]
 NUMBERS = ["reward_per_user", "gain_over_fixed", "regret", "share_best", "picked_best", "epochs"]
 
 
@@ -22,14 +25,19 @@ def test_the_json_contract_key_by_key() -> None:
 
     document = json.loads(json.dumps(compare(world, ["thompson", "fixed"], users=300, replications=5).to_dict()))
 
-    assert list(document) == ["schema", "seed", "users", "replications", "not_simulated", "policies"]
-    assert [document[key] for key in list(document)[:5]] == [1, 1, 300, 5, ["harmful"]]
+    assert list(document) == [
+        "schema", "version", "seed", "users", "replications", "not_simulated", "policies", "baselines", "bounds",
+    ]  # fmt: skip
+    assert [document[key] for key in list(document)[:6]] == [1, __version__, 1, 300, 5, ["harmful"]]
+    assert list(document["baselines"]) == ["A", "B"]
+    assert list(document["bounds"]) == ["regret", "users_to_best"]
     assert list(document["policies"]) == ["thompson", "fixed"]
     for policy in document["policies"].values():
-        pairs = [key for name in NUMBERS for key in (name, f"{name}_se")]
+        pairs = [key for name in (*NUMBERS, *DECIDING) for key in (name, f"{name}_se")]
         assert list(policy) == [
             *pairs, "welch", "guardrails", "exposed_to_breach", "exposed_to_breach_se", "false_suspensions",
             "false_suspensions_se", "share_best_within_limits", "share_best_within_limits_se", "suspensions",
+            "against_fixed",
         ]  # fmt: skip
         assert list(policy["welch"]) == ["significant", "significant_se", "mean_difference", "mean_difference_se"]
         assert all(isinstance(policy[key], float) for key in pairs)
@@ -67,7 +75,8 @@ def test_beside_each_policy_stands_the_same_one_without_guardrails() -> None:
     assert 50 < (suspended.after.value or 0.0) < 1_000
     assert result.policies["thompson"].limits["false_suspensions"].value == 0.0
     assert (result.policies["thompson"].limits["share_best_within_limits"].value or 0.0) > 0.9
-    assert "B breaks harmful; the best that keeps its limits is A with resolved 0.3." in comparison_sentences(result)[2]
+    said = "In truth, B breaks harmful; the best that keeps its limits is A with resolved 0.3."
+    assert said in comparison_sentences(result)
 
 
 def test_without_guardrails_a_policy_has_the_numbers_of_an_experiment_that_has_none() -> None:
@@ -198,6 +207,36 @@ def test_equal_arms_are_told_as_false_positives_and_others_by_the_true_differenc
 
     assert "each significant run is a false positive" in comparison_sentences(equal)[0]
     assert "+0.06" in comparison_sentences(better)[0]
+
+
+def test_a_pair_of_runs_has_the_same_luck_so_its_difference_is_known_better() -> None:
+    found = compare(make_world([0.3, 0.34]), ["thompson", "fixed"], users=3_000, replications=200)
+
+    paired = found.against_fixed("thompson")["reward_per_user"]
+    own, base = (found.policies[name].numbers["reward_per_user"] for name in ("thompson", "fixed"))
+    assert paired.value == pytest.approx((own.value or 0.0) - (base.value or 0.0))
+    assert found.against_fixed("fixed") == {}
+    assert compare(make_world([0.3, 0.34]), ["thompson"], users=10, replications=2).against_fixed("thompson") == {}
+    said = json.loads(json.dumps(found.to_dict()))["policies"]["thompson"]["against_fixed"]
+    assert said["reward_per_user"] == paired.value
+
+
+def test_acting_on_a_decision_is_worth_what_it_was_for_from_then_on() -> None:
+    """Equal split, so each user before the decision is worth the middle of the two and each after it the best."""
+    found = compare(make_world([0.3, 0.4]), ["fixed"], users=5_000, replications=100).policies["fixed"]
+
+    until = found.each["users_to_decision"] / 5_000
+    assert (found.deciding["decided"].value, found.deciding["wrong_decision"].value) == (1.0, 0.0)
+    expected = 0.35 * until + 0.4 * (1.0 - until)
+    assert found.each["reward_acted_on"] == pytest.approx(expected, abs=0.002)
+
+
+def test_without_decisions_nothing_is_said_of_them() -> None:
+    found = compare(make_world([0.3, 0.4]), ["thompson", "fixed"], users=100, replications=3, decide=False)
+
+    assert found.policies["fixed"].deciding == {}
+    assert "decided" not in found.policies["fixed"].to_dict()
+    assert advice(found) == []
 
 
 @pytest.mark.parametrize(

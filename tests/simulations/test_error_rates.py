@@ -18,10 +18,11 @@ from simulations.__main__ import main
 from simulations.errors.methods import looks_at
 from simulations.errors.rates import BOUNDS, DRIFT_BOUNDS, ErrorRates, Row, chosen, error_rates, known
 from simulations.errors.readings import OpenEpochs
-from simulations.errors.records import Record, epoch_ends, observed_of, record_runs
+from simulations.errors.records import epoch_ends, record_runs
 from simulations.errors.scenarios import asked
 from simulations.errors.tables import MISSED, document
 from simulations.errors.worlds import Skewed, Truth, answered_rates, rates, user_means
+from simulations.records import Record, observed_of
 from simulations.runner import UserRecord, run_epochs, run_users
 from simulations.worlds import Successes
 from tests.simulations.making import Z
