@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from bandit.errors import InvalidInput
 from bandit.planning import Expectations
-from bandit.wording import received, unknown_name
-from simulations.compare import POLICIES, settings_of
 from simulations.compare import compare as compare_policies
 from simulations.compare import entries as compared
 from simulations.errors.rates import chosen
@@ -24,6 +18,18 @@ from simulations.errors.tables import document, tables
 from simulations.example_log import example_log
 from simulations.files import check_can_write, read_experiment, read_world, write_json
 from simulations.logs.command import analyze
+from simulations.options import (
+    ControlFloor,
+    ExperimentFile,
+    Floor,
+    JsonFile,
+    Policies,
+    Replications,
+    Seed,
+    Users,
+    policy_names,
+    show,
+)
 from simulations.plans.document import plan_document
 from simulations.plans.options import named_numbers, split_of
 from simulations.plans.sizing import sizing
@@ -32,6 +38,7 @@ from simulations.progress import progress
 from simulations.recorded import RecordedTest, read_records
 from simulations.replay import entries, truths_of
 from simulations.replay import replay as replay_tests
+from simulations.sweeps.command import sweep
 from simulations.tables import (
     check_lines,
     comparison_sentences,
@@ -50,23 +57,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-ExperimentFile = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="experiment file, .toml or .json")]
-Policies = Annotated[
-    str | None,
-    typer.Option(
-        metavar="A,B",
-        help=f"policies, with commas between them: {', '.join(POLICIES)}; one that forgets: thompson:half_life=USERS",
-    ),
-]
-Floor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of each variant, instead of the file's")]
-ControlFloor = Annotated[float | None, typer.Option(min=0, max=1, help="least share of control")]
-Seed = Annotated[int, typer.Option(min=0, help="the same seed gives the same numbers")]
-Users = Annotated[int, typer.Option(min=1, max=10**12, help="users of each run")]
-Replications = Annotated[int, typer.Option(min=1, max=10**6, help="runs of each policy")]
-JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="write the result as JSON; - writes only it, to stdout")
-]
 
 
 @app.command(epilog="Example: bandit-sim compare experiment.toml --truth world.toml --policies thompson,top_two,fixed")
@@ -212,6 +202,9 @@ def plan(
         typer.echo(plan_document(sized), nl=False)
 
 
+app.command(
+    epilog="Example: bandit-sim sweep experiment.toml --truth world.toml --floors 0,0.05,0.1,0.2 --users 5000,20000"
+)(sweep)
 app.command(epilog="Example: bandit-sim analyze log.csv --goal resolved --split A=0.5,B=0.5")(analyze)
 
 
@@ -276,37 +269,3 @@ def recorded_tests(file: Path | None) -> list[RecordedTest]:
         return read_records(file)
     with as_file(files("simulations") / "data" / "headlines.csv.gz") as shipped:
         return read_records(shipped)
-
-
-def policy_names(given: str | None, default: Iterable[str]) -> list[str]:
-    """Return the policies asked for, each known and named once.
-
-    Raises:
-        typer.BadParameter: One is unknown, named twice or empty.
-    """
-    if given is None:
-        return list(default)
-    names = [name.strip() for name in given.split(",")]
-    for index, name in enumerate(names):
-        if name.partition(":")[0] not in POLICIES:
-            raise typer.BadParameter(
-                f"unknown policy {received(name)}; {unknown_name(name, POLICIES)}", param_hint="--policies"
-            )
-        try:
-            settings_of(name)
-        except InvalidInput as error:
-            raise typer.BadParameter(error.problems[0].message, param_hint="--policies") from None
-        if name in names[:index]:
-            raise typer.BadParameter(f"received {received(name)} again, allowed: each once", param_hint="--policies")
-    return names
-
-
-def show(json: Path | None, parts: Sequence[str | Table]) -> None:
-    """Print text and tables to standard output, unless JSON has gone there."""
-    if json is not None and str(json) == "-":
-        return
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=120)
-    for part in parts:
-        console.print(part, markup=False) if isinstance(part, str) else console.print(part)

@@ -132,16 +132,42 @@ def compare(
     Raises:
         InvalidInput: A policy is unknown, the floors do not fit, or a half-life is in time.
     """
-    horizons = np.full(replications, users, dtype=np.int64)
     scores: dict[str, Score] = {}
     for policy in policies:
         asked = under(world.experiment, policy, floor, control_floor)
         for name, guarded in entries(world, policy).items():
             told = None if watch is None else _about(watch, name)
-            tape = Tape() if decide else None
-            runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), told, tape)
-            scores[name] = score(asked, world, runs, tape)
+            scores[name] = run_policy(world, asked, users, replications, seed, told, guarded=guarded, decide=decide)
     return Comparison(world.experiment, world, seed, users, replications, scores)
+
+
+def run_policy(
+    world: World,
+    asked: Experiment,
+    users: int,
+    replications: int,
+    seed: int,
+    watch: Callable[[int], None] | None = None,
+    *,
+    guarded: bool = True,
+    decide: bool = True,
+) -> Score:
+    """Return what one policy comes to: the same seed is the same luck for every policy.
+
+    Args:
+        world: The truth.
+        asked: Its experiment, under the policy.
+        users: Users of each run, 1 or more.
+        replications: Runs, 1 or more.
+        seed: Not negative.
+        watch: Told after each epoch how many users it had, over all runs.
+        guarded: Whether guardrails are looked at.
+        decide: Whether to say when runs are decided.
+    """
+    horizons = np.full(replications, users, dtype=np.int64)
+    tape = Tape() if decide else None
+    runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), watch, tape)
+    return score(asked, world, runs, tape)
 
 
 def entries(world: World, policy: str) -> dict[str, bool]:

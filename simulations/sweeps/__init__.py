@@ -1,0 +1,1 @@
+"""Many set-ups on the same luck: policies, floors, refreshes and horizons, a row for each."""
