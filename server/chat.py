@@ -251,7 +251,8 @@ class ChatClient:
         elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             kind = "failed"
         words = f"answered {status}"
-        if schema and status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}:
+        # Of servers that know no schemas some say 400 or 422, and some fail.
+        if schema and (kind == "failed" or status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY}):
             words += "; if it does not know JSON schemas, json_schema = false in its settings helps"
         return self._fault(kind, words, status=status, retry_after=_seconds(headers.get("retry-after", "")))
 

@@ -87,6 +87,7 @@ def main(
     base_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible server; default: a made-up one.")] = None,
     model: Annotated[str, typer.Option(help="The model that answers, and judges.")] = "made-up",
     key_env: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
+    json_schema: Annotated[bool, typer.Option(help="Whether the server knows JSON schemas.")] = True,
     users: Annotated[int, typer.Option(help="Users who come.", min=1)] = 300,
     max_latency: Annotated[float, typer.Option(help="P95 of the latency that is allowed, ms.")] = 5000,
 ) -> None:
@@ -99,7 +100,8 @@ def main(
         text = EXPERIMENT.replace("@model", model).replace("@users", str(users))
         experiment.write_text(text.replace("@max_latency", str(max_latency)))
         key = f'key_env = "{key_env}"\n' if key_env else ""
-        models.write_text(f'[servers.models]\nbase_url = "{url}"\n{key}')
+        schemas = f"json_schema = {str(json_schema).lower()}\n"
+        models.write_text(f'[servers.models]\nbase_url = "{url}"\n{schemas}{key}')
         server = stack.enter_context(
             command("--db", folder / "example.db", "--experiment", experiment, "--models", models)
         )
