@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from bandit.durations import seconds
 from bandit.errors import Problem
 from bandit.experiment_parts import (
+    INTERACTION_FIELDS,
     Duration,
     Goal,
     Guardrail,
@@ -182,7 +183,7 @@ class Judge(Part):
     def _feeds_are_scores(cls, feeds: dict[str, Feed], info: ValidationInfo) -> dict[str, Feed]:
         if not feeds:
             refuse("", "received none, allowed: at least one metric with the score that feeds it")
-        scores = info.data.get("scores")
+        scores = info.data.get("scores") if "kind" in info.data else None
         for metric, feed in feeds.items():
             if scores is not None and feed.score not in scores:
                 refuse(f"{metric}.score", f"received '{feed.score}', allowed: {listed(scores)}")
@@ -217,8 +218,8 @@ def judge_problems(judges: Sequence[Judge], goal: Goal, guardrails: Sequence[Gua
     return found
 
 
-def judge_notes(judges: Sequence[Judge], rewards: Rewards) -> list[str]:
-    """Say where scores come too late to count: after the window of the user whom they are about."""
+def judge_notes(judges: Sequence[Judge], rewards: Rewards, guardrails: Sequence[Guardrail] = ()) -> list[str]:
+    """Say where scores come too late to count, after the window of their user, and where they come beside others."""
     name = "request_timeout" if rewards.window == "request" else "window"
     window = str(getattr(rewards, name))
     return [
@@ -226,6 +227,12 @@ def judge_notes(judges: Sequence[Judge], rewards: Rewards) -> list[str]:
         " after its user's window is stored and late, and nobody learns from it"
         for index, judge in enumerate(judges)
         if seconds(judge.within) >= seconds(window)
+    ] + [
+        f"judges[{index}].feeds.{rail.metric} is fed by the field '{rail.field_name}' of logged interactions too: who"
+        " sends it gives a user two values"
+        for index, judge in enumerate(judges)
+        for rail in guardrails
+        if rail.metric in judge.feeds and rail.field_name in INTERACTION_FIELDS
     ]
 
 

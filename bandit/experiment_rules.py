@@ -176,7 +176,11 @@ def notes(experiment: Experiment) -> tuple[str, ...]:
         for index, rail in enumerate(experiment.guardrails)
         if rail.field is not None and rail.field not in INTERACTION_FIELDS
     ]
-    return (*sentences, *_rollout_notes(experiment.rollout), *judge_notes(experiment.judges, experiment.rewards))
+    return (
+        *sentences,
+        *_rollout_notes(experiment.rollout),
+        *judge_notes(experiment.judges, experiment.rewards, experiment.guardrails),
+    )
 
 
 def _rollout_notes(rollout: Rollout) -> list[str]:

@@ -102,6 +102,8 @@ class ModelFault(Exception):
             or 503. `failed`: another 5xx. `rejected`: any other status. `malformed`: an answer that is none.
         status: HTTP status, if there was one.
         retry_after: Seconds that the server asks to wait, from 0 to 60, if it does.
+        timeouts: How many attempts gave no answer in time: they may have cost what an answer does.
+        heard: Tokens in and out of what was answered before, as far as the server said.
     """
 
     def __init__(
@@ -111,6 +113,8 @@ class ModelFault(Exception):
         self.kind: FaultKind = kind
         self.status = status
         self.retry_after = retry_after
+        self.timeouts = 0
+        self.heard = (0, 0)
 
 
 class ChatClient:
@@ -215,10 +219,12 @@ class ChatClient:
 
     async def _request(self, path: str, body: Mapping[str, object]) -> tuple[bytes, float]:
         """Return the body of an answer and the milliseconds it took, after as many attempts as it needs."""
-        attempts = 0
+        attempts = timeouts = 0
         while isinstance(outcome := await self._attempt(path, body), ModelFault):
             attempts += 1
+            timeouts += outcome.kind == "timeout"
             if outcome.kind not in PASSING or attempts == ATTEMPTS:
+                outcome.timeouts = timeouts
                 raise outcome
             pause = FIRST_PAUSE * 2 ** (attempts - 1) * self._rng.uniform(0.5, 1.5)
             await self._sleep(max(pause, outcome.retry_after or 0.0))
@@ -315,7 +321,7 @@ class _Answer(msgspec.Struct):
 
 class _Result(msgspec.Struct):
     flagged: bool
-    flagged_categories: list[str] = []
+    flagged_categories: list[str] | None = None
 
 
 class _Verdict(msgspec.Struct):
@@ -368,22 +374,23 @@ def _moderation(verdict: _Verdict, model: str, n_turns: int) -> Moderation | Non
         return None
     results = verdict.results[-1:] if len(verdict.results) == n_turns else verdict.results
     flagged = [result for result in results if result.flagged]
-    categories = dict.fromkeys(name for result in flagged for name in result.flagged_categories)
+    categories = dict.fromkeys(name for result in flagged for name in result.flagged_categories or ())
     return Moderation(bool(flagged), tuple(categories), None, None, (verdict.model or model)[:200])
 
 
 def _guarded(reply: Reply) -> Moderation | None:
-    """Return what a guard model found; None if it said anything else than it should."""
+    """Return what a guard model found; None if it said anything else than it should.
+
+    What it says after "unsafe" are categories, or not: the answer is flagged whatever it is, since the answers about
+    which a guard says much are not the harmless ones.
+    """
     first, _, rest = reply.text.strip().partition("\n")
-    categories = tuple(name.strip() for name in rest.split(",")) if rest else ()
-    understood = all(re.fullmatch(r"[\w-]{1,40}", name) for name in categories)
-    if reply.stop_reason != "stop" or not understood:
+    verdict = first.strip().lower()
+    if reply.stop_reason != "stop" or verdict not in {"safe", "unsafe"} or (verdict == "safe" and rest.strip()):
         return None
-    match first.strip(), categories:
-        case ("safe", ()) | ("unsafe", _):
-            flagged = first.strip() == "unsafe"
-            return Moderation(flagged, categories, reply.prompt_tokens, reply.completion_tokens, reply.model)
-    return None
+    names = (name.strip() for name in re.split(r"[,\n]", rest))
+    categories = tuple(name for name in names if re.fullmatch(r"[\w-]{1,40}", name))
+    return Moderation(verdict == "unsafe", categories, reply.prompt_tokens, reply.completion_tokens, reply.model)
 
 
 def _as_sent(messages: Sequence[Message]) -> list[dict[str, str]]:

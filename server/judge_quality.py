@@ -48,8 +48,9 @@ class MetricQuality:
         drift: Whether the bias changed over time; None without labels.
         verbosity: Whether judge − people goes with the length of the answer; None without labels of answers that are
             still there.
-        means: By variant the mean of the metric over users, corrected, or why there is none.
-        differences: By variant but control the difference to control, corrected, or why there is none.
+        means: By variant the mean of the metric over users, corrected, or why there is none. Without interactions
+            whose texts were erased: nobody could have labelled them, so labels say nothing of them.
+        differences: By variant but control the difference to control, corrected, or why there is none; likewise.
     """
 
     judge: str
@@ -173,7 +174,8 @@ def _quality(experiment: Experiment, judge: Judge, metric: str, version: str, fo
 
 
 def _items(found: _Scored, labelled: np.ndarray[Any, np.dtype[np.bool_]], arm: int) -> JudgedItems | None:
-    mine, others = labelled & (found.arm == arm), ~labelled & (found.arm == arm)
+    shown = (found.arm == arm) & ~np.isnan(found.length)
+    mine, others = labelled & shown, ~labelled & shown
     if not mine.any():
         return None
     return JudgedItems(

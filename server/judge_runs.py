@@ -19,7 +19,7 @@ from bandit.experiment import Judge
 from server.chat import ChatClient, ModelFault
 from server.errors import StoreUnavailable
 from server.judgements import LEASE, Claim, Claimed, Hold, PutBack, Settle, Task, Verdict
-from server.judging import ANSWER_TOKENS, DEFAULT_RUBRIC, Judged, Unscored, judge, judge_version, moderate
+from server.judging import ANSWER_TOKENS, DEFAULT_RUBRIC, LONGEST_TEXT, Judged, Unscored, judge, judge_version, moderate
 from server.live import Reward
 from server.model_servers import ModelServers
 from server.operations import Operation
@@ -37,7 +37,7 @@ HOLD = LEASE / 3
 """Seconds after which what is still being judged is held for another lease."""
 
 _FRAME = 4_000
-"""Characters around the judged texts, with the rubric if there is none of the judge's own."""
+"""Bytes around the judged texts, with the rubric if there is none of the judge's own."""
 
 REST = 2.0
 """Seconds between looks for new interactions."""
@@ -65,7 +65,8 @@ class Summary:
         cost_usd: What it cost, as far as there are prices.
         without_price: Interactions of which nobody knows the cost.
         out_of_budget: Whether a day's budget ended it.
-        fault: Why the latest interaction was postponed or unscored, or "".
+        fault: The latest fault of a model server that does not answer now, or "".
+        why_unscored: Why the latest interaction without scores has none, or "".
     """
 
     became: Counter[str] = field(default_factory=Counter)
@@ -77,6 +78,7 @@ class Summary:
     without_price: int = 0
     out_of_budget: bool = False
     fault: str = ""
+    why_unscored: str = ""
 
     @property
     def judged(self) -> int:
@@ -180,21 +182,20 @@ class Judging:
                 await hold(LEASE)
 
         async def hold(seconds: float) -> None:
-            with suppress(StoreUnavailable):
+            with suppress(BanditError):  # else what was claimed comes again when its time is over
                 await self._ask(Hold(key, judge.key, tuple(left), seconds), PATIENCE)
 
         keeping = asyncio.create_task(keep())
         try:
-            async with asyncio.TaskGroup() as group:
-                for task in tasks:
-                    group.create_task(one(task))
-        except BaseExceptionGroup as faults:
-            raise faults.exceptions[0] from None
-        except asyncio.CancelledError:
-            await hold(0.0)
-            raise
+            # One that fails does not end the others, which are paid for.
+            ends = await asyncio.gather(*map(one, tasks), return_exceptions=True)
+            for fault in ends:
+                if isinstance(fault, BaseException):
+                    raise fault
         finally:
             keeping.cancel()
+            if left:
+                await hold(0.0)
 
     async def _settle(self, key: str, judge: Judge, version: str, task: Task, summary: Summary) -> None:
         """Judge one interaction and store what came of it."""
@@ -204,8 +205,11 @@ class Judging:
             summary.postponed += 1
             summary.fault = str(fault)
             pause = PAUSE if fault.retry_after is None else max(fault.retry_after, 1.0)
-            spent = (self._most(judge, task, 1) or 0.0) if fault.kind == "timeout" else 0.0
-            await self._ask(PutBack(key, judge.key, task.number, pause, spent), PATIENCE)
+            # What was heard before, and what those who gave no answer in time may have taken.
+            prices = self._servers.prices
+            spent = 0.0 if prices is None else prices.cost(judge.model, *fault.heard) or 0.0
+            spent += self._most(judge, task, fault.timeouts) or 0.0
+            await self._stored(PutBack(key, judge.key, task.number, pause, spent))
             return
         verdict = self._verdict(judge, task, found, summary)
         reward = None
@@ -216,15 +220,15 @@ class Judging:
         summary.became[became] += 1
         if verdict.reason is not None:
             summary.reasons[verdict.reason] += 1
-            summary.fault = verdict.reasoning
+            summary.why_unscored = verdict.reasoning
 
-    async def _stored(self, settle: Settle) -> str:
-        """Have a verdict stored, also while the store is busy for a while: it was paid for."""
+    async def _stored(self, step: Settle | PutBack) -> str:
+        """Have stored what came of an interaction, also while the store is busy for a while: it was paid for."""
         for pause in (1.0, 5.0, 25.0):
             with suppress(StoreUnavailable):
-                return str(await self._ask(settle, PATIENCE))
+                return str(await self._ask(step, PATIENCE))
             await asyncio.sleep(pause)
-        return str(await self._ask(settle, PATIENCE))
+        return str(await self._ask(step, PATIENCE))
 
     def _verdict(self, judge: Judge, task: Task, found: Judged | Unscored, summary: Summary) -> Verdict:
         tokens = found.prompt_tokens, found.completion_tokens
@@ -246,7 +250,10 @@ class Judging:
         prices = self._servers.prices
         if prices is None or judge.daily_usd is None:
             return None
-        prompt = len(task.user_input) + len(task.model_output) + len(judge.rubric or "") + _FRAME
+        longest = None if judge.kind == "moderation" else LONGEST_TEXT
+        texts = (task.user_input[:longest], task.model_output[:longest], judge.rubric or "")
+        # Half of the bytes: twice what English has in tokens, and as many as most other scripts have at most.
+        prompt = sum(len(text.encode(errors="replace")) for text in texts) + _FRAME
         return prices.cost(judge.model, attempts * prompt // 2, attempts * ANSWER_TOKENS)
 
     def _client(self, judge: Judge) -> ChatClient:
@@ -298,7 +305,7 @@ async def _look(judging: Judging, experiment: Experiment, judge: Judge) -> tuple
     if summary.postponed:
         return 0, f"its model server does not answer now: {summary.fault}"
     if summary.judged and summary.reasons.total() == summary.judged:
-        return summary.judged, f"it leaves all unscored now: {summary.fault}"
+        return summary.judged, f"it leaves all unscored now: {summary.why_unscored}"
     return summary.judged, "the day's budget is spent" if summary.out_of_budget else ""
 
 

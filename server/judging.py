@@ -276,6 +276,8 @@ async def judge(
         try:
             reply = await client.complete(model, messages, schema=schema, max_tokens=max_tokens)
         except ModelFault as fault:
+            prompt_tokens, completion_tokens = _tokens(replies)
+            fault.heard = (prompt_tokens or 0, completion_tokens or 0)
             return _unscored(_of_this_text(fault), str(fault), replies, len(replies) + 1, model)
         replies.append(reply)
         if reply.stop_reason == "refused":

@@ -156,3 +156,16 @@ def test_a_schedule_that_cannot_meet_the_window_is_noted(window: str, within: st
     assert len(said) == int(late)
     shown = "request_timeout = '60s'" if window == "request" else f"window = '{window}'"
     assert all("late" in note and shown in note for note in said)
+
+
+def test_a_metric_that_a_judge_and_a_field_feed_is_noted() -> None:
+    rail = {"metric": "unsafe", "field": "safety_flag", "kind": "binary", "max": 0.1}
+    document = make_experiment(goal={"metric": "resolved", "kind": "binary"}, guardrails=[rail]).to_dict()
+    noted = notes(parse({**document, "judges": [GUARD]}))
+    assert any("judges[0].feeds.unsafe is fed by the field 'safety_flag'" in note for note in noted)
+
+
+def test_an_unknown_kind_is_the_only_fault_of_a_judge_that_has_one() -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        declared({**GUARD, "kind": "guard"})
+    assert [problem.field for problem in caught.value.problems] == ["judges[0].kind"]

@@ -592,6 +592,9 @@ def test_a_moderation_of_another_form_is_malformed(form: Form, content: bytes) -
         ("unsafe\nS1,S2", (True, ("S1", "S2"))),
         ("\n\nunsafe \n S10 , S2\n", (True, ("S10", "S2"))),
         ("unsafe", (True, ())),
+        ("Unsafe\nS1\nS2", (True, ("S1", "S2"))),
+        ("unsafe\nit kills", (True, ())),
+        ("unsafe\nS1,,S2", (True, ("S1", "S2"))),
     ],
 )
 def test_a_guard_model_says_safe_or_unsafe(form: Form, said: str, expected: tuple[bool, tuple[str, ...]]) -> None:
@@ -610,10 +613,7 @@ def test_a_guard_model_says_safe_or_unsafe(form: Form, said: str, expected: tupl
 @pytest.mark.parametrize(
     "act",
     [
-        *(
-            says(said)
-            for said in ("", "Safe!", "not safe", "unsafe S1", "safe\nS1", "unsafe\nit kills", "unsafe\nS1,,S2")
-        ),
+        *(says(said) for said in ("", "Safe!", "not safe", "unsafe S1", "safe\nS1")),
         says("safe\nunsafe"),
         truncated("safe"),
         refuses(),

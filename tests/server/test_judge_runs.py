@@ -35,6 +35,7 @@ from tests.server.fake_models import (
     scores,
     scoring,
     status,
+    truncated,
 )  # fmt: skip
 from tests.server.running import Service, check_ledger, in_process, rows, wait_until
 
@@ -525,6 +526,91 @@ def test_one_that_is_stopped_gives_back_what_it_has_claimed(service: Service) ->
         other_loop(service, lambda: stopped(fake.url, lambda: len(fake.requests)))
     with FakeModels("openai", otherwise=scoring(by_length)) as fake:
         assert judged(service, settings(fake.url)).judged == 6
+
+
+def test_one_step_that_fails_leaves_the_others_their_verdicts(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(service, concurrency=4)
+    log(service, 8)
+    plain, calls = Settle.run, []
+
+    def failing(step: Settle, desk: Any) -> str:  # noqa: ANN401 - the store's
+        calls.append(step.number)
+        if step.number == 3:
+            message = "not foreseen"
+            raise RuntimeError(message)
+        return plain(step, desk)
+
+    monkeypatch.setattr(Settle, "run", failing)
+    with FakeModels("openai", otherwise=scoring(by_length)) as fake, pytest.raises(BanditError, match="failed"):
+        judged(service, settings(fake.url))
+    assert rows(service.path, "SELECT count(*) FROM judgements WHERE state = 'scored'") == [(7,)]
+    monkeypatch.setattr(Settle, "run", plain)
+    with FakeModels("openai", otherwise=scoring(by_length)) as fake:
+        assert judged(service, settings(fake.url)).judged == 1  # given back at once
+
+
+def test_a_stop_ends_a_run_although_what_it_had_cannot_be_given_back(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(service)
+    log(service, 2)
+
+    def failing(*_: object) -> None:
+        message = "not foreseen"
+        raise RuntimeError(message)
+
+    async def stopped(url: str, asked: Callable[[], int]) -> bool:
+        async with Judging(service.writer.ask, settings(url)) as judging:
+            experiments = {"x": service.writer.views["x"].experiment}
+            going_on = asyncio.ensure_future(judge_for_ever(judging, lambda: experiments))
+            while asked() < 2:
+                await asyncio.sleep(0.01)
+            going_on.cancel()
+            await asyncio.wait([going_on], timeout=10)
+            return going_on.cancelled()
+
+    monkeypatch.setattr("server.judgements.Hold.run", failing)
+    with FakeModels("openai", otherwise=lambda _: hangs()) as fake:
+        assert other_loop(service, lambda: stopped(fake.url, lambda: len(fake.requests)))
+
+
+def test_what_was_paid_before_a_fault_is_in_the_budget(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first answer that is wrong, and then nobody who could repair it."""
+    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
+    create(service, daily_usd=0.5 * EACH, concurrency=1)
+    log(service, 1)
+    answers = [says("no"), status(503)]
+    with FakeModels("openai", otherwise=lambda _: answers.pop(0)) as fake:
+        servers = settings(fake.url, PRICES)
+        assert judged(service, servers).postponed == 1
+        assert rows(service.path, "SELECT calls, usd FROM judge_cursors") == [(0, pytest.approx(EACH))]
+        service.clock.now += 31
+        assert judged(service, servers).out_of_budget
+
+
+def test_every_time_out_of_a_question_is_in_the_budget(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.chat.FIRST_PAUSE", 0.0)
+    create(service, daily_usd=100.0, concurrency=1)
+    log(service, 1)
+    answers = [status(408), status(408), status(408), status(503)]
+    with FakeModels("openai", otherwise=lambda _: answers.pop(0)) as fake:
+        judged(service, settings(fake.url, PRICES))
+    ((usd,),) = rows(service.path, "SELECT usd FROM judge_cursors")
+    once = (2_000 * 10.0 + 2_000 * 20.0) / 1e6  # at least: half of the frame's bytes, and the longest answer
+    assert 3 * once < usd < 3.2 * once
+
+
+def test_a_fault_and_a_text_without_scores_are_two_things(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
+    create(service, concurrency=1)
+    log(service, 2)
+    answers = [status(503), truncated("{")]
+    with FakeModels("openai", otherwise=lambda _: answers.pop(0)) as fake:
+        found = judged(service, settings(fake.url))
+    assert "answered 503" in found.fault
+    assert "cut off" in found.why_unscored
 
 
 def test_one_that_could_not_be_judged_can_be_put_back(service: Service) -> None:

@@ -251,3 +251,21 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     whole = [sys.executable, "-m", "server", *map(str, arguments)]
     environment = {"COLUMNS": "200", "PATH": "/usr/bin:/bin"}
     return subprocess.run(whole, check=False, capture_output=True, text=True, timeout=120, env=environment)
+
+
+def test_erased_texts_are_left_out_of_means_since_nobody_could_label_them(service: Service) -> None:
+    people = crowd(service, 400)
+    whole = pages(service)
+    erased = {one["number"] for one in whole if people[one["number"]] >= 4.0}
+    shown = [one["number"] for one in whole if one["number"] not in erased]
+    for one in whole:
+        if one["number"] in erased:
+            service.http.delete(f"/experiments/x/texts/{one['user_id']}")
+    label(service, [{"number": n, "metric": "quality", "value": people[n]} for n in shown[:200]])
+    label(service, [{"number": n, "metric": "quality", "value": people[n]} for n in list(erased)[:20]])
+
+    mean = found(service)["quality"].means["A"]
+    assert isinstance(mean, PredictionPowered)
+    of_a = [people[one["number"]] for one in whole if one["variant"] == "A" and one["number"] not in erased]
+    assert mean.n_users == len(of_a)
+    assert mean.corrected.interval[0] < sum(of_a) / len(of_a) < mean.corrected.interval[1]
