@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich import box
+from rich.table import Table
 
 from bandit.planning import Expectations
+from simulations.charts.page import write_page
+from simulations.charts.render import check_can_draw, write_pictures
+from simulations.charts.specs import pictures
 from simulations.compare import compare as compare_policies
 from simulations.compare import entries as compared
 from simulations.errors.rates import chosen
@@ -31,14 +38,18 @@ from simulations.options import (
     show,
 )
 from simulations.plans.document import plan_document
+from simulations.plans.frontier import Frontier, frontier
+from simulations.plans.frontier_text import frontier_parts
 from simulations.plans.options import named_numbers, split_of
-from simulations.plans.sizing import sizing
+from simulations.plans.sizing import Sizing, sizing
 from simulations.plans.text import plan_parts
 from simulations.progress import progress
 from simulations.recorded import RecordedTest, read_records
 from simulations.replay import entries, truths_of
 from simulations.replay import replay as replay_tests
+from simulations.shipped import shipped, write_shipped
 from simulations.sweeps.command import sweep
+from simulations.sweeps.settings import Setting
 from simulations.tables import (
     check_lines,
     comparison_sentences,
@@ -70,12 +81,19 @@ def compare(
     control_floor: ControlFloor = None,
     seed: Seed = 1,
     json: JsonFile = None,
+    charts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="write pictures there, each as SVG and PNG; made if need be")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write one page with pictures and numbers, which loads nothing")
+    ] = None,
 ) -> None:
     """Policies side by side in a declared world. Default: the file's own policy and the fixed split.
 
     Each is run twice where the world says something of guardrails: with them, and as if there were none.
     """
     check_can_write(json)
+    check_can_draw(charts, html)
     asked = read_experiment(experiment)
     names = policy_names(policies, dict.fromkeys((asked.policy.kind, "fixed")))
     world = read_world(truth, asked)
@@ -90,9 +108,14 @@ def compare(
             floor=floor,
             control_floor=control_floor,
             watch=watch,
+            draw=charts is not None or html is not None,
         )
     if json is not None:
         write_json(json, result.to_dict())
+    if charts is not None:
+        write_pictures(charts, pictures(result))
+    if html is not None:
+        write_page(html, result, pictures(result))
     show(json, [f"{asked.key}: policies side by side", *comparison_tables(result), *comparison_sentences(result)])
 
 
@@ -167,6 +190,14 @@ def plan(
     ] = None,
     response_rate: Annotated[float | None, typer.Option(help="share of users with a value of the goal")] = None,
     max_days: Annotated[float, typer.Option(help="longest acceptable time; warns if it is not enough")] = 90.0,
+    bandit: Annotated[
+        bool, typer.Option("--bandit", help="also simulate: what moving traffic gains and delays, floor by floor")
+    ] = False,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="users of each simulated run; default: twice the plan's")
+    ] = None,
+    replications: Annotated[int, typer.Option(min=2, max=10**6, help="simulated runs of each floor")] = 400,
+    seed: Seed = 1,
     format: Annotated[  # noqa: A002 (the option's name)
         Literal["text", "md"], typer.Option(help="md: the whole design of the experiment as a document")
     ] = "text",
@@ -194,12 +225,25 @@ def plan(
         margin=non_inferiority,
         max_days=max_days,
     )
+    moved = _frontier(sized, sd, horizon, replications, seed) if bandit else None
     if json is not None:
-        write_json(json, sized.to_dict())
+        write_json(json, sized.to_dict() | ({} if moved is None else {"bandit": moved.to_dict()}))
     if format == "text":
-        show(json, plan_parts(sized))
+        show(json, [*plan_parts(sized), *([] if moved is None else frontier_parts(sized, moved))])
     elif str(json) != "-":
         typer.echo(plan_document(sized), nl=False)
+
+
+def _frontier(sized: Sizing, sd: float | None, users: int | None, replications: int, seed: int) -> Frontier:
+    """Return the frontier of a plan, with a bar for each set-up while it is made."""
+    with ExitStack() as stack:
+
+        def watch(settings: Sequence[Setting]) -> Callable[[Setting, int], None] | None:
+            names = {each: f"{each.policy} {'' if each.floor is None else f'{each.floor:g}'}" for each in settings}
+            bar = stack.enter_context(progress(list(names.values()), settings[0].users * replications))
+            return None if bar is None else lambda setting, more: bar(names[setting], more)
+
+        return frontier(sized, sd, users=users, replications=replications, seed=seed, watch=watch)
 
 
 app.command(
@@ -261,6 +305,24 @@ def example(
     name = "example_world.toml" if world else "example.toml"
     text = (files("simulations") / name).read_text(encoding="utf-8")
     typer.echo(text, nl=False)
+
+
+@app.command(epilog="Example: bandit-sim worlds llm-judge --into .")
+def worlds(
+    name: Annotated[str | None, typer.Argument(help="the world to write; without it: what there is")] = None,
+    into: Annotated[Path, typer.Option(metavar="DIR", help="where to write its two files")] = Path(),
+) -> None:
+    """Real variants as worlds: what is shipped, and files to start from."""
+    if name is None:
+        table = Table(box=box.SIMPLE_HEAD)
+        for column in ("world", "what it is", "from"):
+            table.add_column(column, overflow="fold")
+        for each in shipped():
+            table.add_row(each.name, each.about, each.source)
+        show(None, [table, "bandit-sim worlds NAME writes NAME-experiment.toml and NAME-world.toml"])
+        return
+    experiment, world = write_shipped(name, into)
+    show(None, [f"written: {experiment}, {world}", f"bandit-sim compare {experiment} --truth {world}"])
 
 
 def recorded_tests(file: Path | None) -> list[RecordedTest]:

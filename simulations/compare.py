@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ from bandit.experiment import Experiment
 from bandit.experiment_parts import PolicyKind
 from bandit.wording import received, unknown_name
 from simulations.baselines import Baseline, Floors, baselines, floors
+from simulations.paths import Path, path_of
 from simulations.records import Tape
 from simulations.runner import run_epochs
 from simulations.scores import Estimate, Score, score
@@ -49,6 +50,7 @@ class Comparison:
         replications: Runs of each policy.
         policies: Scores by name, in the order asked for; where guardrails are simulated, beside each policy the same
             one without them.
+        paths: How the runs of each went, by the same names; empty: nobody asked for pictures.
     """
 
     experiment: Experiment
@@ -57,6 +59,7 @@ class Comparison:
     users: int
     replications: int
     policies: Mapping[str, Score]
+    paths: Mapping[str, Path] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def baselines(self) -> Mapping[str, Baseline]:
@@ -111,6 +114,7 @@ def compare(
     control_floor: float | None = None,
     watch: Watcher | None = None,
     decide: bool = True,
+    draw: bool = False,
 ) -> Comparison:
     """Return how policies fare in a world.
 
@@ -128,17 +132,24 @@ def compare(
         control_floor: Least share of control instead of the experiment's.
         watch: Called after each epoch.
         decide: Whether to say when runs would be decided, which takes about as long as running them.
+        draw: Whether to keep the paths that pictures show.
 
     Raises:
         InvalidInput: A policy is unknown, the floors do not fit, or a half-life is in time.
     """
     scores: dict[str, Score] = {}
+    paths: dict[str, Path] = {}
     for policy in policies:
         asked = under(world.experiment, policy, floor, control_floor)
         for name, guarded in entries(world, policy).items():
             told = None if watch is None else _about(watch, name)
-            scores[name] = run_policy(world, asked, users, replications, seed, told, guarded=guarded, decide=decide)
-    return Comparison(world.experiment, world, seed, users, replications, scores)
+            tape = Tape() if draw else None
+            scores[name] = run_policy(
+                world, asked, users, replications, seed, told, guarded=guarded, decide=decide, tape=tape
+            )
+            if tape is not None:
+                paths[name] = path_of(asked, world, tape)
+    return Comparison(world.experiment, world, seed, users, replications, scores, paths)
 
 
 def run_policy(
@@ -151,6 +162,7 @@ def run_policy(
     *,
     guarded: bool = True,
     decide: bool = True,
+    tape: Tape | None = None,
 ) -> Score:
     """Return what one policy comes to: the same seed is the same luck for every policy.
 
@@ -163,11 +175,12 @@ def run_policy(
         watch: Told after each epoch how many users it had, over all runs.
         guarded: Whether guardrails are looked at.
         decide: Whether to say when runs are decided.
+        tape: Keeps every epoch, for the caller; empty before.
     """
     horizons = np.full(replications, users, dtype=np.int64)
-    tape = Tape() if decide else None
+    tape = Tape() if decide and tape is None else tape
     runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), watch, tape)
-    return score(asked, world, runs, tape)
+    return score(asked, world, runs, tape if decide else None)
 
 
 def entries(world: World, policy: str) -> dict[str, bool]:

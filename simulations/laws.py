@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -125,6 +126,52 @@ class Lognormal:
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return independent outcomes, shape (size,)."""
         return rng.lognormal(self.mu, self.sigma, size)
+
+
+@dataclass(frozen=True, slots=True)
+class Discrete:
+    """Some values, each with its share: scores from 1 to 5, or a sample that was recorded.
+
+    Attributes:
+        values: Finite, each once.
+        shares: Probability of each, summing to 1.
+    """
+
+    values: tuple[float, ...]
+    shares: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float], weights: Sequence[float] | None = None) -> Discrete:
+        """Return the law of values that come as often as their weights say.
+
+        Args:
+            values: One or more, finite; one that comes twice counts twice.
+            weights: Not negative, not all 0, in any unit; None: all alike, as in a sample.
+        """
+        given = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+        known, place = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)
+        shares = np.bincount(place, given) / given.sum()
+        return cls(tuple(known.tolist()), tuple(shares.tolist()))
+
+    @property
+    def mean(self) -> float:
+        """Expected outcome."""
+        return self._expected(np.array(self.values))
+
+    def excess(self, x: float) -> float:
+        """Return E[max(y − x, 0)]."""
+        return self._expected(np.maximum(np.array(self.values) - x, 0.0)) if math.isfinite(x) else 0.0
+
+    def above(self, x: float) -> float:
+        """Return P(y > x)."""
+        return self._expected((np.array(self.values) > x).astype(np.float64))
+
+    def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
+        """Return independent outcomes, shape (size,)."""
+        return rng.choice(self.values, size, p=self.shares)
+
+    def _expected(self, each: FloatArray) -> float:
+        return float(each @ np.array(self.shares))
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,12 @@ class Score:
     deciding: Mapping[str, Estimate]
     each: Mapping[str, FloatArray] = field(compare=False, repr=False)
 
+    @property
+    def until_decision(self) -> float:
+        """Mean users to a decision; nan if nobody looked for one."""
+        found = self.deciding.get("users_to_decision")
+        return math.nan if found is None or found.value is None else found.value
+
     def to_dict(self) -> dict[str, object]:
         """Return JSON values: each number with its standard error beside it."""
         return {

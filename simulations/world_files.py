@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf, isfinite
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from bandit.errors import InvalidInput, Problem
 from bandit.experiment import Experiment
-from bandit.experiment_parts import NotNegative, Part, must
+from bandit.experiment_parts import NotNegative, Part, must, refuse
 from bandit.experiment_problems import problems
 from bandit.experiment_text import read_json, read_toml
 from bandit.measures import FAILED, metric_bounds, metric_kinds
 from bandit.wording import listed, path, received, unknown_name
-from simulations.laws import Bounds, Law, Lognormal, Normal, Rate
+from simulations.laws import Bounds, Discrete, Law, Lognormal, Normal, Rate
 from simulations.worlds import Change, World
 
 LARGEST = 1e12
@@ -24,11 +25,44 @@ _MOST_USERS = 10**15
 _KEYS = ("variants", "changes")
 _CHANGE_KEYS = ("after_users", "variants")
 
+_MOST_VALUES = 100_000
+
+_finite: AfterValidator = must(isfinite, "a finite number")
 _small: AfterValidator = must(lambda x: abs(x) <= LARGEST, "a number of size up to 1e12")
 
 
 class InvalidWorld(InvalidInput):
     """A world file is not right for its experiment."""
+
+
+class DiscreteTable(Part):
+    """A numeric metric that has some values: scores, or a sample that was recorded.
+
+    Attributes:
+        law: `discrete`.
+        values: The values, 1 to 100,000.
+        weights: How often each comes, in any unit; default: all alike, as in a sample.
+    """
+
+    law: Literal["discrete"]
+    values: list[Annotated[float, _finite, _small]] = Field(description="the values, such as [1, 2, 3, 4, 5]")
+    weights: list[NotNegative] | None = Field(default=None, description="how often each comes, in any unit")
+
+    @field_validator("values")
+    @classmethod
+    def _some_values(cls, values: list[float]) -> list[float]:
+        if not 1 <= len(values) <= _MOST_VALUES:
+            refuse("", f"received {len(values)} values, allowed: 1 to {_MOST_VALUES}")
+        return values
+
+    @field_validator("weights")
+    @classmethod
+    def _weight_each(cls, weights: list[float] | None, info: ValidationInfo) -> list[float] | None:
+        values = info.data.get("values")
+        if weights is not None and values is not None and (len(weights) != len(values) or not 0 < sum(weights) < inf):
+            allowed = f"one for each of the {len(values)} values, not all 0"
+            refuse("", f"received {len(weights)} weights that sum to {sum(weights):g}, allowed: {allowed}")
+        return weights
 
 
 class LawTable(Part):
@@ -45,6 +79,8 @@ class LawTable(Part):
     law: Literal["normal", "lognormal"] = "normal"
 
 
+_LAWS = ("normal", "lognormal", "discrete")
+_DISCRETE_KEYS = {"": {name: field.description for name, field in DiscreteTable.model_fields.items()}}
 _LAW_KEYS = {"": {name: field.description for name, field in LawTable.model_fields.items()}}
 
 
@@ -193,8 +229,14 @@ class _Reader:
 
     def _number(self, where: Sequence[str | int], metric: str, value: object) -> Law | None:
         if not isinstance(value, Mapping):
-            shape = '{ mean = …, sd = …, law = "normal" or "lognormal" }'
+            shape = '{ mean = …, sd = …, law = "normal" or "lognormal" } or { law = "discrete", values = […] }'
             self._fault(where, f"received {received(value)}, allowed for a numeric metric: {shape}")
+            return None
+        law = value.get("law", "normal")
+        if law == "discrete":
+            return self._discrete(where, metric, value)
+        if law not in _LAWS:
+            self._fault([*where, "law"], f"received {received(law)}, allowed: {listed(_LAWS)}")
             return None
         try:
             table = LawTable.model_validate(dict(value))
@@ -207,6 +249,21 @@ class _Reader:
             self._fault([*where, "mean"], fault)
             return None
         return (Lognormal if table.law == "lognormal" else Normal)(table.mean, table.sd)
+
+    def _discrete(self, where: Sequence[str | int], metric: str, value: Mapping[str, object]) -> Law | None:
+        try:
+            table = DiscreteTable.model_validate(dict(value))
+        except ValidationError as error:
+            for problem in problems(error.errors(include_url=False), _DISCRETE_KEYS):
+                self.found.append(Problem(path(where, problem.field), problem.message))
+            return None
+        bounds = Bounds(*metric_bounds(self.experiment, metric))
+        outside = [each for each in table.values if not bounds.low <= each <= bounds.high]
+        if outside:
+            allowed = f"inside the values of the metric, {bounds.low:g} to {bounds.high:g}"
+            self._fault([*where, "values"], f"received {outside[0]:g}, allowed: {allowed}")
+            return None
+        return Discrete.of(table.values, table.weights)
 
     def _incomplete(self, metric: str, having: list[str]) -> None:
         """Refuse a metric that only some variants have; the goal must be there for all."""
