@@ -39,7 +39,7 @@ from simulations.options import (
 )
 from simulations.plans.document import plan_document
 from simulations.plans.frontier import Frontier, frontier
-from simulations.plans.frontier_text import frontier_parts
+from simulations.plans.frontier_text import frontier_parts, frontier_picture
 from simulations.plans.options import named_numbers, split_of
 from simulations.plans.sizing import Sizing, sizing
 from simulations.plans.text import plan_parts
@@ -197,6 +197,9 @@ def plan(
         int | None, typer.Option(min=1, max=10**9, help="users of each simulated run; default: twice the plan's")
     ] = None,
     replications: Annotated[int, typer.Option(min=2, max=10**6, help="simulated runs of each floor")] = 400,
+    charts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="with --bandit: a picture of that, as SVG and PNG")
+    ] = None,
     seed: Seed = 1,
     format: Annotated[  # noqa: A002 (the option's name)
         Literal["text", "md"], typer.Option(help="md: the whole design of the experiment as a document")
@@ -208,6 +211,9 @@ def plan(
         message = f"received {users_per_day:g}, allowed: a finite number above 0"
         raise typer.BadParameter(message, param_hint="--users-per-day")
     check_can_write(json)
+    if charts is not None and not bandit:
+        raise typer.BadParameter("is a picture of what --bandit finds; add --bandit", param_hint="--charts")
+    check_can_draw(charts, None)
     expectations = Expectations(
         named_numbers(expect or (), "--expect"),
         named_numbers(base or (), "--base"),
@@ -226,6 +232,8 @@ def plan(
         max_days=max_days,
     )
     moved = _frontier(sized, sd, horizon, replications, seed) if bandit else None
+    if moved is not None and charts is not None:
+        write_pictures(charts, {"frontier": frontier_picture(sized, moved)})
     if json is not None:
         write_json(json, sized.to_dict() | ({} if moved is None else {"bandit": moved.to_dict()}))
     if format == "text":

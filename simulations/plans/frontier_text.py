@@ -6,6 +6,8 @@ from rich import box
 from rich.table import Table
 
 from bandit.report.numbers import percent
+from simulations.charts.frontier import frontier as picture
+from simulations.charts.style import Spec
 from simulations.compare import FIXED
 from simulations.plans.frontier import Frontier, Point
 from simulations.plans.sizing import Sizing
@@ -13,6 +15,14 @@ from simulations.scores import Estimate
 from simulations.tables import shown
 
 _HEAD = ("gain, acted on", "gain, else", "users to a decision", "days", "decided", "on the best variant")
+
+
+def frontier_picture(sized: Sizing, found: Frontier) -> Spec:
+    """Return the frontier as a picture."""
+    rows = [point.to_dict() for point in (*found.points[1:], found.fixed)]
+    runs = f"{found.replications:,} runs of {found.users:,} users, seed {found.seed}; {sized.experiment.key}"
+    world = f"control at {sized.plan.baseline:.4g}, one variant at {sized.plan.target:.4g}, all others like control"
+    return picture(rows, sized.experiment.goal.metric, (runs, world))
 
 
 def frontier_parts(sized: Sizing, found: Frontier) -> list[str | Table]:

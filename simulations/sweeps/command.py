@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from bandit.experiment import Experiment
 from bandit.wording import received
+from simulations.charts.frontier import frontier
+from simulations.charts.render import check_can_draw, write_pictures
+from simulations.charts.style import Spec
 from simulations.compare import POLICIES
 from simulations.files import check_can_write, read_experiment, read_world
 from simulations.options import ExperimentFile, Replications, Seed, policy_names, show
@@ -41,6 +45,9 @@ def sweep(
         Path | None, typer.Option(metavar="FILE", help="rows as JSONL; a sweep that was ended goes on in it")
     ] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="all rows as Parquet, in the end")] = None,
+    charts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="pictures: reward against users to a decision, by horizon")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="processes; default: one for each core")] = None,
     cluster: Annotated[
         str | None, typer.Option("--dask", metavar="ADDRESS", help="a Dask scheduler, or local: its own processes")
@@ -52,6 +59,7 @@ def sweep(
     """
     for file in (out, parquet):
         check_can_write(file)
+    check_can_draw(charts, None)
     asked = read_experiment(experiment)
     world = read_world(truth, asked)
     grid = settings(
@@ -66,13 +74,20 @@ def sweep(
     found = [*known, *_measured(work[len(known) :], out, jobs, cluster)]
     if parquet is not None:
         write_parquet(parquet, found)
-    show(
-        None,
-        [f"{asked.key}: {len(found)} set-ups, {replications:,} runs each, seed {seed}", *sweep_tables(found), LEGEND],
-    )
+    if charts is not None:
+        horizons = dict.fromkeys(row["users"] for row in found)
+        write_pictures(charts, {f"frontier-{each}": _picture(asked, found, each) for each in horizons})
+    head = f"{asked.key}: {len(found)} set-ups, {replications:,} runs each, seed {seed}"
+    show(None, [head, *sweep_tables(found), LEGEND])
 
 
-def _measured(work: Sequence[Task], out: Path | None, jobs: int | None, cluster: str | None) -> list[dict[str, object]]:
+def _picture(asked: Experiment, found: Sequence[dict[str, Any]], users: int) -> Spec:
+    rows = [row for row in found if row["users"] == users]
+    runs = f"{rows[0]['replications']:,} runs of {users:,} users, seed {rows[0]['seed']}; {asked.key}"
+    return frontier(rows, asked.goal.metric, (runs,))
+
+
+def _measured(work: Sequence[Task], out: Path | None, jobs: int | None, cluster: str | None) -> list[dict[str, Any]]:
     """Return the rows of the work, each written as soon as those before it are."""
     if not work:
         return []

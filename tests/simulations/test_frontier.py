@@ -96,6 +96,11 @@ def test_the_command_shows_and_writes_it(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, base)
     assert shown.exit_code == 0, shown.output
     assert "Moving traffic, by simulation" in shown.output
+    alone = CliRunner().invoke(app, [*base[:4], "--charts", str(tmp_path / "pictures")])
+    assert (alone.exit_code, "what --bandit finds" in alone.output) == (2, True), alone.output
+    drawn = CliRunner().invoke(app, [*base, "--charts", str(tmp_path / "pictures")])
+    assert drawn.exit_code == 0, drawn.output
+    assert (tmp_path / "pictures" / "frontier.svg").read_text().startswith("<svg")
     document = json.loads(CliRunner().invoke(app, [*base, "--json", "-"]).output)
     assert list(document["bandit"]) == ["users", "replications", "seed", "points", "fixed", "power", "best"]
     assert document["bandit"]["users"] == 300

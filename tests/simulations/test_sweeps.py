@@ -158,6 +158,8 @@ def test_the_command_writes_a_row_for_each_set_up_and_does_not_repeat_them(tmp_p
     assert CliRunner().invoke(app, arguments).exit_code == 0
     assert out.read_bytes() == written
     assert parquet.read_table(tmp_path / "s.parquet").num_rows == 6
+    assert CliRunner().invoke(app, [*arguments, "--charts", str(tmp_path / "pictures")]).exit_code == 0
+    assert {each.name for each in (tmp_path / "pictures").glob("*.svg")} == {"frontier-100.svg", "frontier-300.svg"}
 
     for option, value, words in (
         ("--floors", "0,x", "numbers with commas"),
