@@ -2,6 +2,7 @@
 
 python -m tests.support_chat                                          # with a made-up model server
 python -m tests.support_chat --base-url http://127.0.0.1:11434/v1 --model llama3.2
+python -m tests.support_chat --base-url … --model … --no-judge        # which prompt is answered sooner: any model will do
 
 The application below is all that is needed of one: it asks which prompt a user gets, calls its model, and logs what it
 asked and got. The judge is declared with the experiment and works beside the server.
@@ -27,10 +28,7 @@ from rich.progress import Progress
 from tests.server.fake_models import Act, Asked, FakeModels, says, scoring
 from tests.server.running import Client, command
 
-EXPERIMENT = """
-key = "support-prompt"
-hypothesis = "If the prompt asks for steps, answers help more, because people can act on them."
-
+VARIANTS = """
 [[variants]]
 key = "A"
 control = true
@@ -39,6 +37,29 @@ config = { prompt_version = "v1", prompt = "You are a support agent. Answer the 
 [[variants]]
 key = "B"
 config = { prompt_version = "v2-steps", prompt = "You are a support agent. Answer in at most three numbered steps." }
+
+[rewards]
+window = "request"
+request_timeout = "10m"
+
+[analysis]
+horizon_users = @users
+min_days = 0
+"""
+
+SOONER = """
+hypothesis = "If the prompt asks for steps, answers come sooner, because they are shorter."
+
+[goal]
+metric = "latency_ms"
+kind = "numeric"
+better = "lower"
+cap = @max_latency
+mde = 0.1
+"""
+
+BETTER = """
+hypothesis = "If the prompt asks for steps, answers help more, because people can act on them."
 
 [goal]
 metric = "quality"
@@ -66,14 +87,6 @@ within = "5m"
 [judges.feeds]
 quality = "helpfulness"
 unsafe = { score = "safety", below = 3 }
-
-[rewards]
-window = "request"
-request_timeout = "10m"
-
-[analysis]
-horizon_users = @users
-min_days = 0
 """
 
 QUESTIONS = (
@@ -88,6 +101,9 @@ def main(
     model: Annotated[str, typer.Option(help="The model that answers, and judges.")] = "made-up",
     key_env: Annotated[str | None, typer.Option(help="Environment variable with the server's key.")] = None,
     json_schema: Annotated[bool, typer.Option(help="Whether the server knows JSON schemas.")] = True,
+    judge: Annotated[
+        bool, typer.Option(help="Whether it judges: else the goal is which prompt is answered sooner.")
+    ] = True,
     users: Annotated[int, typer.Option(help="Users who come.", min=1)] = 300,
     max_latency: Annotated[float, typer.Option(help="P95 of the latency that is allowed, ms.")] = 5000,
 ) -> None:
@@ -97,7 +113,8 @@ def main(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="bandit-example-")))
         url = base_url or stack.enter_context(made_up_models())
         experiment, models = folder / "experiment.toml", folder / "models.toml"
-        text = EXPERIMENT.replace("@model", model).replace("@users", str(users))
+        text = 'key = "support-prompt"' + (BETTER if judge else SOONER) + VARIANTS
+        text = text.replace("@model", model).replace("@users", str(users))
         experiment.write_text(text.replace("@max_latency", str(max_latency)))
         key = f'key_env = "{key_env}"\n' if key_env else ""
         schemas = f"json_schema = {str(json_schema).lower()}\n"
@@ -110,7 +127,8 @@ def main(
         with Progress(console=console) as bar:
             for number in bar.track(range(users), description="users"):
                 serve(server, chat, model, number)
-        wait_for_judge(server, users)
+        if judge:
+            wait_for_judge(server, users)
         report = server.http.get("/experiments/support-prompt/report", params={"format": "md"})
         console.print(Markdown(report.text))
         server.stop()
@@ -126,7 +144,7 @@ def serve(bandit: Client, chat: httpx.Client, model: str, number: int) -> None:
     ]
     start = time.monotonic()
     try:
-        answer = chat.post("/chat/completions", json={"model": model, "messages": messages, "max_tokens": 300})
+        answer = chat.post("/chat/completions", json={"model": model, "messages": messages, "max_tokens": 120})
         answer.raise_for_status()
         said = answer.json()
         told = {
