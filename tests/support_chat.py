@@ -2,7 +2,7 @@
 
 python -m tests.support_chat                                          # with a made-up model server
 python -m tests.support_chat --base-url http://127.0.0.1:11434/v1 --model llama3.2
-python -m tests.support_chat --base-url … --model … --no-judge        # which prompt is answered sooner: any model will do
+python -m tests.support_chat --base-url … --model … --no-judge        # which prompt is answered sooner
 
 The application below is all that is needed of one: it asks which prompt a user gets, calls its model, and logs what it
 asked and got. The judge is declared with the experiment and works beside the server.
