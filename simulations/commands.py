@@ -45,6 +45,7 @@ from simulations.plans.sizing import Sizing, sizing
 from simulations.plans.text import plan_parts
 from simulations.progress import progress
 from simulations.recorded import RecordedTest, read_records
+from simulations.rehearsals.command import rehearse
 from simulations.replay import entries, truths_of
 from simulations.replay import replay as replay_tests
 from simulations.shipped import shipped, write_shipped
@@ -254,6 +255,7 @@ def _frontier(sized: Sizing, sd: float | None, users: int | None, replications: 
         return frontier(sized, sd, users=users, replications=replications, seed=seed, watch=watch)
 
 
+app.command(epilog="Example: bandit-sim rehearse experiment.toml --truth world.toml --replications 20")(rehearse)
 app.command(
     epilog="Example: bandit-sim sweep experiment.toml --truth world.toml --floors 0,0.05,0.1,0.2 --users 5000,20000"
 )(sweep)

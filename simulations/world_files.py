@@ -15,6 +15,7 @@ from bandit.experiment_problems import problems
 from bandit.experiment_text import read_json, read_toml
 from bandit.measures import FAILED, metric_bounds, metric_kinds
 from bandit.wording import listed, path, received, unknown_name
+from simulations.calendar_files import read_calendar
 from simulations.laws import Bounds, Discrete, Law, Lognormal, Normal, Rate
 from simulations.worlds import Change, World
 
@@ -22,7 +23,7 @@ LARGEST = 1e12
 """Means and standard deviations beyond are refused: squares of outcomes would lose their digits."""
 
 _MOST_USERS = 10**15
-_KEYS = ("variants", "changes")
+_KEYS = ("variants", "changes", "arrivals", "answers")
 _CHANGE_KEYS = ("after_users", "variants")
 
 _MOST_VALUES = 100_000
@@ -91,7 +92,8 @@ def parse_world(experiment: Experiment, document: Mapping[str, object]) -> World
         experiment: Its variants and metrics may be named, and its goal must be.
         document: `{"variants": {variant: {metric: law}}}`; a law is a rate for a binary metric, a table of
             mean, sd and law for a numeric one. `"changes"`, a list of `{"after_users": N, "variants": …}`, gives new
-            laws from the N-th user on, for whatever changes.
+            laws from the N-th user on, for whatever changes. `"arrivals"` and `"answers"` give the world a clock:
+            see `calendar_files`.
 
     Raises:
         InvalidWorld: With every fault of the mapping.
@@ -134,7 +136,10 @@ class _Reader:
                 shared[metric] = tuple(found for known in laws if (found := known[metric]) is not None)
             elif laws:
                 self._incomplete(metric, having)
-        return World(self.experiment, shared, self._changes(document.get("changes", []), shared))
+        changes = self._changes(document.get("changes", []), shared)
+        calendar, faults = read_calendar(self.experiment, document.get("arrivals"), document.get("answers"))
+        self.found += faults
+        return World(self.experiment, shared, changes, calendar)
 
     def _changes(self, given: object, laws: Mapping[str, tuple[Law, ...]]) -> tuple[Change, ...]:
         """Return what becomes of laws, change by change."""

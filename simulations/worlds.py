@@ -12,6 +12,7 @@ from bandit.experiment import Experiment, Guardrail
 from bandit.ledger import GOAL
 from bandit.limits import limit_of
 from bandit.measures import first_origin, guardrail_measure, measures_of, metric_bounds
+from simulations.calendar import Calendar
 from simulations.laws import Bounds, Law
 from simulations.outcomes import Metric, Numbers, Outcomes, Phase, Successes
 
@@ -42,11 +43,13 @@ class World:
         experiment: Whose variants and metrics it is about.
         laws: For each simulated metric one law per arm, in the order of `experiment.arms`.
         changes: What becomes of them, in order.
+        calendar: When users come and answer; None: the world has no clock.
     """
 
     experiment: Experiment
     laws: Mapping[str, tuple[Law, ...]]
     changes: tuple[Change, ...] = ()
+    calendar: Calendar | None = None
 
     @property
     def stretches(self) -> tuple[World, ...]:

@@ -68,7 +68,8 @@ def world_name(world: World) -> str:
         {"after_users": start, "laws": {metric: [repr(law) for law in each] for metric, each in stretch.laws.items()}}
         for start, stretch in zip((0, *(change.after_users for change in world.changes)), world.stretches, strict=True)
     ]
-    return content_hash({"experiment": world.experiment.to_dict(), "laws": laws})
+    calendar = {} if world.calendar is None else {"calendar": repr(world.calendar)}
+    return content_hash({"experiment": world.experiment.to_dict(), "laws": laws, **calendar})
 
 
 def rows(work: Sequence[Task], executor: Executor) -> Iterator[dict[str, Any]]:
