@@ -9,22 +9,24 @@ import tests.test_docs as docs
 from tests.readme import Tour
 
 README = Path(__file__).parents[2] / "simulations" / "README.md"
-PLAYED = "## Guardrails and changes"
-"""The heading of the section that shows output; it ends at the next one."""
+PLAYED = ("## A launch, rehearsed", "## Guardrails and changes")
+"""The headings of the sections that show output; each ends at the next heading."""
 
 
 def played(text: str) -> str:
-    """Return a README with the present output of that section."""
-    before, heading, rest = text.partition(f"{PLAYED}\n")
-    section, following, after = rest.partition("\n## ")
-    with tempfile.TemporaryDirectory() as directory:
-        return before + heading + Tour(Path(directory)).play(section) + following + after
+    """Return a README with the present output of these sections."""
+    for title in PLAYED:
+        before, heading, rest = text.partition(f"{title}\n")
+        section, following, after = rest.partition("\n## ")
+        with tempfile.TemporaryDirectory() as directory:
+            text = before + heading + Tour(Path(directory)).play(section) + following + after
+    return text
 
 
-def test_the_section_on_guardrails_and_changes_shows_what_is_printed() -> None:
+def test_the_sections_with_output_show_what_is_printed() -> None:
     text = README.read_text(encoding="utf-8")
 
-    assert PLAYED in text
+    assert all(title in text for title in PLAYED)
     assert docs.masked(text) == docs.masked(played(text))
 
 
