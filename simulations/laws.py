@@ -174,6 +174,29 @@ class Discrete:
         return float(each @ np.array(self.shares))
 
 
+def between(old: Law, new: Law, share: float) -> Law | None:
+    """Return the law that lies a share of the way from one to another of its kind; None if they are of two kinds.
+
+    Args:
+        old: A rate, or a normal or lognormal law.
+        new: Another one.
+        share: From 0 (old) to 1 (new).
+    """
+
+    def mixed(a: float, b: float) -> float:
+        return a + share * (b - a)
+
+    match old, new:
+        case Rate(), Rate():
+            return Rate(mixed(old.mean, new.mean))
+        case Normal(), Normal():
+            return Normal(mixed(old.mean, new.mean), mixed(old.sd, new.sd))
+        case Lognormal(), Lognormal():
+            return Lognormal(mixed(old.mean, new.mean), mixed(old.sd, new.sd))
+        case _:
+            return old if old == new else None
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What values a metric can have; outcomes of a law beyond are cut to the nearer end.

@@ -20,6 +20,10 @@ from simulations.worlds import World
 
 _REASONS = {"no_clicks": "no clicks", "one_arm": "one arm", "too_many_arms": f"more than {MOST_VARIANTS} arms"}
 _COLUMNS = 3
+
+MOST_TOLD = 4
+"""Stretches of a world that are told one by one; of more, the first and the last."""
+
 _PERCENT = frozenset(
     {
         "gain_over_fixed",
@@ -156,7 +160,7 @@ def comparison_sentences(result: Comparison) -> list[str]:
     sentences = [*advice(result), _on_welch(result), *_on_bounds(result)]
     if world.simulated:
         sentences.append("Guardrail figures are expected ones per user.")
-        sentences += [_on_limits(each, _when(world, place)) for place, each in enumerate(world.stretches)]
+        sentences += [_on_limits(each, _when(world, place)) for place, each in _turns(world)]
     if world.not_simulated:
         sentences.append(f"Not simulated, as the world says nothing of it: {', '.join(world.not_simulated)}.")
     on_worlds = dict.fromkeys(note for each in world.stretches for note in each.notes)
@@ -178,6 +182,15 @@ def _on_bounds(result: Comparison) -> list[str]:
         least = f"{named} {bounds.users_to_best:,.0f} users in the mean (Garivier, Kaufmann)"
     regret = f"A policy that is good in every world has a regret of about {bounds.regret:,.1f} at least"
     return [f"{regret} for so many users (Lai, Robbins: C ln T){least}."]
+
+
+def _turns(world: World) -> list[tuple[int, World]]:
+    """Return the stretches, with their places, in which other variants break limits than before, and the first."""
+    found: list[tuple[int, World]] = []
+    for place, each in enumerate(world.stretches):
+        if not found or (each.broken != found[-1][1].broken).any():
+            found.append((place, each))
+    return found
 
 
 def _when(world: World, stretch: int) -> str:
@@ -219,7 +232,8 @@ def _on_welch(result: Comparison) -> str:
         )
     truths = [_true_difference(result.experiment, means) for means in stretches]
     if len(truths) > 1:
-        shown_truths = ", then ".join(f"{truth:+.6g}" for truth in truths)
+        told = [f"{truth:+.6g}" for truth in truths]
+        shown_truths = ", then ".join(told if len(told) <= MOST_TOLD else [told[0], "step by step", told[-1]])
         return f"The true difference of the best treatment is {shown_truths}: what Welch's test reads is a mixture."
     return (
         f"The true difference of the best treatment is {truths[0]:+.6g}; where traffic moves, Welch's is "

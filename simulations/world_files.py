@@ -17,14 +17,14 @@ from bandit.measures import FAILED, metric_bounds, metric_kinds
 from bandit.wording import listed, path, received, unknown_name
 from simulations.calendar_files import read_calendar
 from simulations.laws import Bounds, Discrete, Law, Lognormal, Normal, Rate
-from simulations.worlds import Change, World
+from simulations.worlds import Change, World, gradual
 
 LARGEST = 1e12
 """Means and standard deviations beyond are refused: squares of outcomes would lose their digits."""
 
 _MOST_USERS = 10**15
 _KEYS = ("variants", "changes", "arrivals", "answers")
-_CHANGE_KEYS = ("after_users", "variants")
+_CHANGE_KEYS = ("after_users", "over_users", "variants")
 
 _MOST_VALUES = 100_000
 
@@ -92,8 +92,8 @@ def parse_world(experiment: Experiment, document: Mapping[str, object]) -> World
         experiment: Its variants and metrics may be named, and its goal must be.
         document: `{"variants": {variant: {metric: law}}}`; a law is a rate for a binary metric, a table of
             mean, sd and law for a numeric one. `"changes"`, a list of `{"after_users": N, "variants": …}`, gives new
-            laws from the N-th user on, for whatever changes. `"arrivals"` and `"answers"` give the world a clock:
-            see `calendar_files`.
+            laws from the N-th user on, for whatever changes, gradually with `"over_users": M`. `"arrivals"` and
+            `"answers"` give the world a clock: see `calendar_files`.
 
     Raises:
         InvalidWorld: With every fault of the mapping.
@@ -158,9 +158,27 @@ class _Reader:
             after = self._after(
                 [*where, "after_users"], change.get("after_users"), found[-1].after_users if found else 0
             )
-            laws = self._changed([*where, "variants"], change.get("variants"), laws)
-            found.append(Change(after, laws))
+            new = Change(after, self._changed([*where, "variants"], change.get("variants"), laws))
+            found += self._steps(where, change.get("over_users"), laws, new)
+            laws = new.laws
         return tuple(found)
+
+    def _steps(
+        self, where: list[str | int], over: object, laws: Mapping[str, tuple[Law, ...]], new: Change
+    ) -> tuple[Change, ...]:
+        """Return a change at once, or in steps over so many users."""
+        if over is None:
+            return (new,)
+        if not isinstance(over, int) or isinstance(over, bool) or not 1 <= over <= _MOST_USERS:
+            message = f"received {received(over)}, allowed: a whole number of users from 1 to 10^15"
+            self._fault([*where, "over_users"], message)
+            return (new,)
+        steps = gradual(laws, new, over)
+        if steps is None:
+            message = "a gradual change needs laws of one kind before and after, and no discrete ones"
+            self._fault([*where, "over_users"], message)
+            return (new,)
+        return steps
 
     def _after(self, where: list[str | int], given: object, before: int) -> int:
         """Return after how many users a change comes; it has to be later than the one before."""

@@ -13,7 +13,7 @@ from bandit.ledger import GOAL
 from bandit.limits import limit_of
 from bandit.measures import first_origin, guardrail_measure, measures_of, metric_bounds
 from simulations.calendar import Calendar
-from simulations.laws import Bounds, Law
+from simulations.laws import Bounds, Law, between
 from simulations.outcomes import Metric, Numbers, Outcomes, Phase, Successes
 
 __all__ = ["Change", "Numbers", "Outcomes", "Successes", "World"]
@@ -33,6 +33,32 @@ class Change:
 
     after_users: int
     laws: Mapping[str, tuple[Law, ...]]
+
+
+STEPS = 20
+"""Steps in which a gradual change is made."""
+
+
+def gradual(before: Mapping[str, tuple[Law, ...]], after: Change, over: int) -> tuple[Change, ...] | None:
+    """Return a change in equal steps instead of at once; None if a law changes its kind, which has no middle.
+
+    Args:
+        before: The laws before it.
+        after: What it leads to, and when it begins.
+        over: Users whom it takes, 1 or more.
+    """
+    steps = min(STEPS, over)
+    found = []
+    for step in range(steps):
+        share = (step + 0.5) / steps
+        laws: dict[str, tuple[Law, ...]] = {}
+        for metric, new in after.laws.items():
+            mixed = [between(old, own, share) for old, own in zip(before[metric], new, strict=True)]
+            if None in mixed:
+                return None
+            laws[metric] = tuple(law for law in mixed if law is not None)
+        found.append(Change(after.after_users + step * over // steps, laws))
+    return (*found, Change(after.after_users + over, after.laws))
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from bandit.arrays import FloatArray
 from simulations.charts.style import HEIGHT, PANEL_HEIGHT, PANEL_WIDTH, WIDTH, Spec, colour, series, users_axis, whole
 from simulations.compare import Comparison
 from simulations.paths import CREDIBLE, INNER, Band, Path
+from simulations.tables import MOST_TOLD
 from simulations.worlds import World
 
 _FEW = 5
@@ -122,6 +123,8 @@ def setting(result: Comparison) -> list[str]:
         (f"after {start:,} users " if start else "") + _truth(stretch)
         for start, stretch in zip(starts, result.world.stretches, strict=True)
     ]
+    if len(truths) > MOST_TOLD:
+        truths = [truths[0], "step by step", truths[-1]]
     metric = result.experiment.goal.metric
     return [
         f"{result.replications:,} runs of {result.users:,} users, seed {result.seed}; {result.experiment.key}",

@@ -252,3 +252,18 @@ def test_without_decisions_nothing_is_said_of_them() -> None:
 )
 def test_numbers_are_shown_with_two_digits_of_their_error(estimate: Estimate, percent: bool, text: str) -> None:
     assert shown(estimate, percent=percent) == text
+
+
+def test_a_gradual_change_is_told_by_its_ends() -> None:
+    rails = [{"metric": "harmful", "kind": "binary", "max": 0.01}]
+    laws = {arm: {"resolved": rate, "harmful": 0.005} for arm, rate in (("A", 0.3), ("B", 0.4))}
+    change = {"after_users": 100, "over_users": 60, "variants": {"B": {"resolved": 0.2, "harmful": 0.025}}}
+    world = parse_world(make_experiment(guardrails=rails), {"variants": laws, "changes": [change]})
+
+    told = comparison_sentences(compare(world, ["thompson"], users=200, replications=5))
+
+    assert "+0.1, then step by step, then -0.1" in told[0]
+    on_limits = [each for each in told if each.startswith("In truth")]
+    assert on_limits[0] == "In truth, before the change, every variant keeps its limits."
+    assert len(on_limits) == 2
+    assert "after 115 users, B breaks harmful" in on_limits[1]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from bandit.errors import InvalidInput
@@ -84,7 +85,7 @@ def changed(*changes: object, **parts: object) -> dict[str, Any]:
 LATER = {"after_users": 100, "variants": {"B": {"resolved": 0.1}}}
 CHANGE_FAULTS: list[tuple[dict[str, Any], str, str]] = [
     (changed(changes=3), "changes", "tables [[changes]]"),
-    (changed(3), "changes[0]", "a table of 'after_users', 'variants'"),
+    (changed(3), "changes[0]", "a table of 'after_users', 'over_users', 'variants'"),
     (changed(LATER | {"after": 1}), "changes[0].after", "did you mean 'after_users'"),
     (changed({"variants": LATER["variants"]}), "changes[0].after_users", "missing: a whole number"),
     (
@@ -180,3 +181,41 @@ def test_a_mean_outside_the_range_of_the_goal_is_impossible() -> None:
 def test_text_that_is_no_toml_is_refused_in_words(text: str) -> None:
     with pytest.raises(InvalidInput):
         parse_world_toml(EXPERIMENT, text)
+
+
+def test_a_gradual_change_comes_in_twenty_steps_and_then_holds() -> None:
+    change = {"after_users": 1000, "over_users": 400, "variants": {"B": {"resolved": 0.2}}}
+    document = {"variants": {"A": {"resolved": 0.3}, "B": {"resolved": 0.4}}, "changes": [change]}
+    world = parse_world(make_experiment(), document)
+
+    assert [each.after_users for each in world.changes] == [*range(1000, 1400, 20), 1400]
+    rates = [each.means[1] for each in world.stretches]
+    assert rates[0] == 0.4
+    assert rates[1:-1] == pytest.approx(np.linspace(0.395, 0.205, 20))
+    assert rates[-1] == 0.2
+    assert all(each.means[0] == 0.3 for each in world.stretches)
+    assert np.mean(rates[1:-1]) == pytest.approx(0.3)
+
+
+def test_a_gradual_change_of_few_users_has_a_step_for_each() -> None:
+    change = {"after_users": 10, "over_users": 2, "variants": {"B": {"resolved": 0.2}}}
+    document = {"variants": {"A": {"resolved": 0.3}, "B": {"resolved": 0.4}}, "changes": [change]}
+    assert [each.after_users for each in parse_world(make_experiment(), document).changes] == [10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    ("over", "law", "words"),
+    [
+        (0, {"mean": 2.0, "sd": 1.0}, "1 to 10^15"),
+        ("9", {"mean": 2.0, "sd": 1.0}, "1 to 10^15"),
+        (5, {"mean": 2.0, "sd": 1.0, "law": "lognormal"}, "laws of one kind"),
+    ],
+)
+def test_a_gradual_change_that_cannot_be_is_refused(over: object, law: object, words: str) -> None:
+    change = {"after_users": 10, "over_users": over, "variants": {"B": {"resolved": law}}}
+    laws = {arm: {"resolved": {"mean": 1.0, "sd": 1.0}} for arm in "AB"}
+    with pytest.raises(InvalidWorld) as caught:
+        parse_world(make_experiment(goal={"kind": "numeric"}), {"variants": laws, "changes": [change]})
+    assert any(
+        problem.field == "changes[0].over_users" and words in problem.message for problem in caught.value.problems
+    )
