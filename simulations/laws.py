@@ -33,6 +33,10 @@ class Law(Protocol):
         """Return independent outcomes, shape (size,)."""
         ...
 
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """Return the outcome below which a share u of all lies, u in (0, 1), same shape."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -55,6 +59,10 @@ class Rate:
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return zeros and ones, shape (size,)."""
         return (rng.random(size) < self.mean).astype(np.float64)
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """Return zeros, and ones above 1 − mean, shape of u."""
+        return (u > 1.0 - self.mean).astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,10 @@ class Normal:
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return independent outcomes, shape (size,)."""
         return rng.normal(self.mean, self.sd, size)
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """Return the outcomes at shares u in (0, 1), same shape."""
+        return np.asarray(self.mean + self.sd * sc.ndtri(u))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +138,10 @@ class Lognormal:
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return independent outcomes, shape (size,)."""
         return rng.lognormal(self.mu, self.sigma, size)
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """Return the outcomes at shares u in (0, 1), same shape."""
+        return np.asarray(np.exp(self.mu + self.sigma * sc.ndtri(u)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +185,11 @@ class Discrete:
     def draw(self, rng: np.random.Generator, size: int) -> FloatArray:
         """Return independent outcomes, shape (size,)."""
         return rng.choice(self.values, size, p=self.shares)
+
+    def quantile(self, u: FloatArray) -> FloatArray:
+        """Return the outcomes at shares u in (0, 1), same shape."""
+        place = np.searchsorted(np.cumsum(self.shares), u, side="left")
+        return np.array(self.values)[np.minimum(place, len(self.values) - 1)]
 
     def _expected(self, each: FloatArray) -> float:
         return float(each @ np.array(self.shares))

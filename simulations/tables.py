@@ -163,6 +163,8 @@ def comparison_sentences(result: Comparison) -> list[str]:
         sentences += [_on_limits(each, _when(world, place)) for place, each in _turns(world)]
     if world.not_simulated:
         sentences.append(f"Not simulated, as the world says nothing of it: {', '.join(world.not_simulated)}.")
+    if world.correlations:
+        sentences.append("Metrics are drawn apart here; how they go together (correlations) acts in `rehearse` alone.")
     on_worlds = dict.fromkeys(note for each in world.stretches for note in each.notes)
     sentences += [f"Note: {note}." for note in (*notes(experiment), *on_worlds)]
     sentences.append(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isfinite
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from bandit.errors import InvalidInput, Problem
@@ -16,6 +17,7 @@ from bandit.experiment_text import read_json, read_toml
 from bandit.measures import FAILED, metric_bounds, metric_kinds
 from bandit.wording import listed, path, received, unknown_name
 from simulations.calendar_files import read_calendar
+from simulations.correlation_files import read_correlations
 from simulations.laws import Bounds, Discrete, Law, Lognormal, Normal, Rate
 from simulations.worlds import Change, World, gradual
 
@@ -23,7 +25,7 @@ LARGEST = 1e12
 """Means and standard deviations beyond are refused: squares of outcomes would lose their digits."""
 
 _MOST_USERS = 10**15
-_KEYS = ("variants", "changes", "arrivals", "answers")
+_KEYS = ("variants", "changes", "arrivals", "answers", "correlations")
 _CHANGE_KEYS = ("after_users", "over_users", "variants")
 
 _MOST_VALUES = 100_000
@@ -139,7 +141,12 @@ class _Reader:
         changes = self._changes(document.get("changes", []), shared)
         calendar, faults = read_calendar(self.experiment, document.get("arrivals"), document.get("answers"))
         self.found += faults
-        return World(self.experiment, shared, changes, calendar)
+        correlations, faults = read_correlations(document.get("correlations", []), shared)
+        self.found += faults
+        world = World(self.experiment, shared, changes, calendar, correlations)
+        if correlations and not faults and np.linalg.eigvalsh(world.correlation_matrix).min() < -1e-9:
+            self._fault(["correlations"], "contradict each other: no metrics go together so")
+        return world
 
     def _changes(self, given: object, laws: Mapping[str, tuple[Law, ...]]) -> tuple[Change, ...]:
         """Return what becomes of laws, change by change."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -70,12 +70,15 @@ class World:
         laws: For each simulated metric one law per arm, in the order of `experiment.arms`.
         changes: What becomes of them, in order.
         calendar: When users come and answer; None: the world has no clock.
+        correlations: How metrics of a visit go together, for pairs of metrics, in (−1, 1): the correlation of their
+            normal scores (a Gaussian copula); pairs that are absent are independent. Rehearsals alone draw them so.
     """
 
     experiment: Experiment
     laws: Mapping[str, tuple[Law, ...]]
     changes: tuple[Change, ...] = ()
     calendar: Calendar | None = None
+    correlations: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def stretches(self) -> tuple[World, ...]:
@@ -161,6 +164,15 @@ class World:
         """Whether each arm truly breaks a limit, shape (n_arms,)."""
         every = [self.breaks(guardrail) for guardrail in self.simulated]
         return np.any(every, axis=0) if every else np.zeros(self.experiment.n_arms, dtype=bool)
+
+    @property
+    def correlation_matrix(self) -> FloatArray:
+        """Correlations of normal scores between the metrics of `laws`, in their order, shape (n_metrics, n_metrics)."""
+        place = {metric: index for index, metric in enumerate(self.laws)}
+        matrix = np.eye(len(place))
+        for (one, other), rho in self.correlations.items():
+            matrix[place[one], place[other]] = matrix[place[other], place[one]] = rho
+        return matrix
 
     def user(self, rng: np.random.Generator, arm: str) -> dict[str, float]:
         """Return what happens to one user of a variant before any change: one value per simulated metric."""

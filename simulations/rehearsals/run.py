@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.special as sc
 
 from bandit import Bandit, Report
 from bandit.arrays import BoolArray, FloatArray, IntArray
@@ -95,13 +96,16 @@ def _values(
     firsts = np.zeros(int(came.user.max(initial=-1)) + 1, np.int64)
     firsts[came.user[came.first > 0]] = np.flatnonzero(came.first > 0)
     source = np.where(again & (came.first == 0), firsts[came.user], np.arange(n))
-    for metric in world.laws:
+    # A visit is as lucky under each variant, and its metrics go together as the world says.
+    luck = sc.ndtr(rng.multivariate_normal(np.zeros(len(world.laws)), world.correlation_matrix, n, method="eigh"))
+    luck = np.clip(luck, np.finfo(np.float64).tiny, 1.0 - np.finfo(np.float64).epsneg)
+    for index, metric in enumerate(world.laws):
         bounds = Bounds(*metric_bounds(world.experiment, metric))
         drawn = np.empty((n, world.experiment.n_arms))
         for place, each in enumerate(world.stretches):
             here = stretch == place
             for arm, law in enumerate(each.laws[metric]):
-                drawn[here, arm] = np.clip(law.draw(rng, int(here.sum())), bounds.low, bounds.high)
+                drawn[here, arm] = np.clip(law.quantile(luck[here, index]), bounds.low, bounds.high)
         found[metric] = drawn[source]
     return found
 

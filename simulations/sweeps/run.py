@@ -68,8 +68,9 @@ def world_name(world: World) -> str:
         {"after_users": start, "laws": {metric: [repr(law) for law in each] for metric, each in stretch.laws.items()}}
         for start, stretch in zip((0, *(change.after_users for change in world.changes)), world.stretches, strict=True)
     ]
-    calendar = {} if world.calendar is None else {"calendar": repr(world.calendar)}
-    return content_hash({"experiment": world.experiment.to_dict(), "laws": laws, **calendar})
+    more = {} if world.calendar is None else {"calendar": repr(world.calendar)}
+    more |= {"correlations": repr(sorted(world.correlations.items()))} if world.correlations else {}
+    return content_hash({"experiment": world.experiment.to_dict(), "laws": laws, **more})
 
 
 def rows(work: Sequence[Task], executor: Executor) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from simulations.laws import Bounds, Law, Lognormal, Normal, Rate
+from simulations.laws import Bounds, Discrete, Law, Lognormal, Normal, Rate
 
 LAWS: list[Law] = [Rate(0.3), Normal(2.0, 1.5), Normal(2.0, 0.0), Lognormal(2.0, 1.5), Lognormal(2.0, 0.0)]
 
@@ -47,3 +47,15 @@ def test_the_chance_to_lie_above_a_limit_knows_the_bounds() -> None:
     bounds, law = Bounds(1.0, 3.0), Normal(2.0, 1.0)
 
     assert [bounds.above(law, limit) for limit in (0.5, 2.0, 3.0)] == [1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "law", [Rate(0.3), Normal(2.0, 3.0), Lognormal(900.0, 300.0), Discrete.of([1, 2, 3, 5], [1, 2, 3, 4])]
+)
+def test_quantiles_of_uniform_luck_have_the_law(law: Law) -> None:
+    """Mean and P(y > x) of 200,000 evenly spaced quantiles."""
+    values = law.quantile((np.arange(200_000) + 0.5) / 200_000)
+    assert values.mean() == pytest.approx(law.mean, rel=2e-3)
+    assert (np.diff(values) >= 0.0).all()
+    for x in (0.5, 2.0, 3.0, 900.0):
+        assert (values > x).mean() == pytest.approx(law.above(x), abs=1e-5)

@@ -16,7 +16,7 @@ from bandit.errors import InvalidInput
 from simulations.calendar import DAY, Calendar, visits
 from simulations.commands import app
 from simulations.rehearsals.result import Rehearsal, rehearsal
-from simulations.rehearsals.run import Task, rehearse
+from simulations.rehearsals.run import Task, _values, rehearse
 from simulations.rehearsals.text import rehearsal_parts
 from simulations.runner import run_epochs
 from simulations.scores import score
@@ -233,7 +233,7 @@ def test_a_calendar_is_part_of_what_a_world_is() -> None:
 
 def test_it_ends_in_advice() -> None:
     world = world_of({"A": 0.2, "B": 0.2, "C": 0.5}, rewards={"window": "1h"}, analysis={"min_days": 0})
-    said = [str(part) for part in rehearsal_parts(measured(world, "thompson", "fixed", runs=6))[1:]]
+    said = [str(part) for part in rehearsal_parts(measured(world, "thompson", "fixed", runs=20))[1:]]
     assert said[0].startswith("Launch thompson: it gives +")
     assert "thompson decides 100% of the runs" in said[1]
 
@@ -266,3 +266,59 @@ def test_the_command_shows_and_writes_it(tmp_path: Path) -> None:
     assert document["policies"]["thompson"]["users"] > 100
     assert document["policies"]["thompson"]["level.cost_usd"] > 0.2
     assert "reward_acted_on_over_fixed" in document["policies"]["thompson"]
+
+
+# Metrics that go together
+
+
+CORRELATED = [{"metrics": ["resolved", "latency_ms"], "rho": -0.6}, {"metrics": ["latency_ms", "cost_usd"], "rho": 0.8}]
+
+
+def correlated(correlations: object) -> World:
+    rails = [
+        {"metric": "latency_ms", "kind": "numeric", "quantile": 0.95, "max": 5000},
+        {"metric": "cost_usd", "kind": "numeric", "max": 1.0, "cap": 2.0},
+    ]
+    laws = {
+        arm: {
+            "resolved": 0.5, "latency_ms": {"mean": 900, "sd": 300, "law": "lognormal"},
+            "cost_usd": {"mean": 0.2, "sd": 0.1, "law": "lognormal"},
+        }
+        for arm in "AB"
+    }  # fmt: skip
+    document = {"variants": laws, "arrivals": {"users_per_day": 20_000, "days": 1}, "correlations": correlations}
+    return parse_world(make_experiment(guardrails=rails), document)
+
+
+def test_metrics_of_a_visit_go_together_as_declared() -> None:
+    world = correlated(CORRELATED)
+    calendar = world.calendar
+    assert calendar is not None
+    came = visits(calendar, np.random.default_rng(3))
+    found = _values(world, calendar, came, np.zeros(len(came.at), np.int64), np.random.default_rng(4))
+    latency, cost = np.log(found["latency_ms"][:, 0]), np.log(found["cost_usd"][:, 0])
+    assert np.corrcoef(latency, cost)[0, 1] == pytest.approx(0.8, abs=0.02)  # logarithms are the normal scores
+    # Of a median split and a normal score: rho x sqrt(2/pi), point-biserial.
+    assert np.corrcoef(found["resolved"][:, 0], latency)[0, 1] == pytest.approx(-0.6 * np.sqrt(2 / np.pi), abs=0.02)
+    assert found["resolved"].mean() == pytest.approx(0.5, abs=0.02)
+    assert found["latency_ms"].mean() == pytest.approx(900, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("correlations", "field", "words"),
+    [
+        ({}, "correlations", "tables [[correlations]]"),
+        ([{"metrics": ["resolved"], "rho": 0.1}], "correlations[0].metrics", "two different"),
+        ([{"metrics": ["resolved", "resolved"], "rho": 0.1}], "correlations[0].metrics", "two different"),
+        ([{"metrics": ["resolved", "tokens"], "rho": 0.1}], "correlations[0].metrics", "'tokens' has no law"),
+        ([{"metrics": ["resolved", "cost_usd"], "rho": 1.0}], "correlations[0].rho", "below 1"),
+        ([{"metrics": ["resolved", "cost_usd"]}], "correlations[0].rho", "missing"),
+        ([*CORRELATED, {"metrics": ["latency_ms", "resolved"], "rho": 0.1}], "correlations[2].metrics", "again"),
+        ([*CORRELATED, {"metrics": ["resolved", "cost_usd"], "rho": 0.9}], "correlations", "contradict"),
+    ],
+)
+def test_correlations_that_cannot_be_are_refused_by_their_field(correlations: object, field: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        correlated(correlations)
+    found = {problem.field: problem.message for problem in caught.value.problems}
+    assert words in found.get(field, ""), found
