@@ -360,15 +360,10 @@ def test_erased_texts_are_not_judged_and_what_a_judge_said_of_them_is_erased(ser
     assert said == [(1, "scored", None), (3, "scored", "By a function.")]
 
 
-def test_looking_for_ever_goes_on_after_trouble_which_is_said_once(
-    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
-    monkeypatch.setattr("server.judge_runs.PAUSE", 0.0)
-    create(service)
-    log(service, 3)
+def look_until(service: Service, url: str, is_over: Callable[[], bool]) -> None:
+    """Let judges look for interactions until something is so."""
 
-    async def run(url: str, is_over: Callable[[], bool]) -> None:
+    async def run() -> None:
         experiments = {"x": service.writer.views["x"].experiment}
         async with Judging(service.writer.ask, settings(url)) as judging:
             going_on = asyncio.ensure_future(judge_for_ever(judging, lambda: experiments, rest=0.01))
@@ -378,12 +373,23 @@ def test_looking_for_ever_goes_on_after_trouble_which_is_said_once(
             going_on.cancel()
             await asyncio.gather(going_on, return_exceptions=True)
 
+    other_loop(service, run)
+
+
+def test_looking_for_ever_goes_on_after_trouble_which_is_said_once(
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.chat.ATTEMPTS", 1)
+    monkeypatch.setattr("server.judge_runs.PAUSE", 0.0)
+    create(service)
+    log(service, 3)
+
     with FakeModels("openai", otherwise=lambda _: status(500)) as broken:
-        other_loop(service, lambda: run(broken.url, lambda: len(broken.requests) > 12))
+        look_until(service, broken.url, lambda: len(broken.requests) > 12)
     assert len([r for r in caplog.records if "model server does not answer" in r.getMessage()]) == 1
     service.clock.now += LEASE + 1  # one may have been claimed just when it was cancelled
     with FakeModels("openai", otherwise=scoring(by_length)) as fake:
-        other_loop(service, lambda: run(fake.url, lambda: len(fake.requests) >= 3))
+        look_until(service, fake.url, lambda: len(fake.requests) >= 3)
     assert len(rows(service.path, "SELECT * FROM main.rewards")) == 3
 
 
@@ -443,17 +449,8 @@ def test_a_server_that_takes_no_text_is_said_in_the_log(service: Service, caplog
     create(service)
     log(service, 2)
 
-    async def run(url: str, is_over: Callable[[], bool]) -> None:
-        experiments = {"x": service.writer.views["x"].experiment}
-        async with Judging(service.writer.ask, settings(url)) as judging:
-            going_on = asyncio.ensure_future(judge_for_ever(judging, lambda: experiments, rest=0.01))
-            while not is_over():
-                await asyncio.sleep(0.01)
-            going_on.cancel()
-            await asyncio.gather(going_on, return_exceptions=True)
-
     with FakeModels("openai", otherwise=lambda _: status(400)) as fake:
-        other_loop(service, lambda: run(fake.url, lambda: "unscored" in caplog.text))
+        look_until(service, fake.url, lambda: "unscored" in caplog.text)
     assert "json_schema = false" in caplog.text
 
 
