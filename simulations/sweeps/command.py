@@ -19,7 +19,7 @@ from simulations.compare import POLICIES
 from simulations.files import check_can_write, read_experiment, read_world
 from simulations.options import ExperimentFile, Replications, Seed, policy_names, show
 from simulations.sweeps.executors import cores, dask
-from simulations.sweeps.files import append, done_before, write_parquet
+from simulations.sweeps.files import append, check_parquet, done_before, write_parquet
 from simulations.sweeps.run import Task, rows, tasks
 from simulations.sweeps.settings import settings
 from simulations.sweeps.text import LEGEND, sweep_tables
@@ -59,6 +59,7 @@ def sweep(
     """
     for file in (out, parquet):
         check_can_write(file)
+    check_parquet(parquet)
     check_can_draw(charts, None)
     asked = read_experiment(experiment)
     world = read_world(truth, asked)

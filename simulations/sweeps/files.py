@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +51,26 @@ def append(path: Path, row: dict[str, Any]) -> None:
         refuse(path, f"cannot be written: {error.strerror or error}")
 
 
+def check_parquet(path: Path | None) -> None:
+    """Refuse a Parquet file before the work is done if it could not be written after it.
+
+    Raises:
+        InvalidInput: `pyarrow` is not there.
+    """
+    if path is not None and find_spec("pyarrow") is None:
+        refuse(path, "Parquet needs pyarrow: pip install 'adaptive-bandit[parquet]'")
+
+
 def write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write all rows as a Parquet file; columns that have no number anywhere are null.
 
     Raises:
         InvalidInput: `pyarrow` is not there, or the file cannot be written.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415 - an extra
-        from pyarrow import parquet  # noqa: PLC0415
-    except ModuleNotFoundError:
-        refuse(path, "Parquet needs pyarrow: pip install 'adaptive-bandit[parquet]'")
+    check_parquet(path)
+    import pyarrow as pa  # noqa: PLC0415 - an extra
+    from pyarrow import parquet  # noqa: PLC0415
+
     try:
         parquet.write_table(pa.Table.from_pylist(list(rows)), path)
     except OSError as error:

@@ -18,7 +18,7 @@ from bandit.errors import InvalidInput
 from simulations.commands import app
 from simulations.compare import compare, run_policy
 from simulations.sweeps.executors import cores, dask
-from simulations.sweeps.files import append, done_before, write_parquet
+from simulations.sweeps.files import append, check_parquet, done_before, write_parquet
 from simulations.sweeps.run import Task, row, rows, tasks, world_name
 from simulations.sweeps.settings import Setting, settings
 from simulations.world_files import parse_world
@@ -188,3 +188,12 @@ def test_tasks_are_the_same_whatever_their_world_object(monkeypatch: pytest.Monk
     work = tasks(make_world([0.31, 0.4]), settings(["thompson"], [0.0, 0.1, 0.2], [0.0], [None], [100]), 5, 1)
     measured([replace(each, world=make_world([0.31, 0.4])) for each in work])
     assert len(calls) == 3 + 1
+
+
+def test_parquet_without_its_library_is_refused_before_anything_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulations.sweeps.files.find_spec", lambda _: None)
+    with pytest.raises(InvalidInput, match="pip install 'adaptive-bandit"):
+        check_parquet(tmp_path / "s.parquet")
+    check_parquet(None)
