@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from simulations.compare import FIXED, UNGUARDED, Comparison
 from simulations.scores import Score
 
@@ -27,13 +25,15 @@ def advice(result: Comparison) -> list[str]:
     others = [name for name in result.policies if name != FIXED and not name.endswith(UNGUARDED)]
     if base is None or not others or not base.deciding:
         return []
+    if result.replications < 2:
+        return ["One run advises nothing; more (--replications) say how much of a difference is luck."]
     best = max(others, key=lambda name: _advantage(result, name)[0])
     gain, error = _advantage(result, best)
     reward = base.numbers["reward_per_user"].value or 0.0
-    relative = gain / abs(reward) if reward else math.inf * gain
-    worth = gain > SURE * error and relative > WORTH
+    worth = gain > SURE * error and gain > WORTH * abs(reward)
     chosen, other = (best, FIXED) if worth else (FIXED, best)
-    sentences = [_verdict(result, best, relative, error / abs(reward) if reward else 0.0, worth=worth)]
+    size = f"{100 * gain / abs(reward):+.2g} ± {100 * error / abs(reward):.1g} %" if reward else f"{gain:+.3g}"
+    sentences = [_verdict(result, best, size, worth=worth)]
     sentences.append(f"{_decides(result, chosen)}; {_decides(result, other)}.")
     if result.world.simulated:
         exposed = " and ".join(
@@ -56,9 +56,8 @@ def _advantage(result: Comparison, name: str) -> tuple[float, float]:
     return sign * (found.value or 0.0), found.error or 0.0
 
 
-def _verdict(result: Comparison, best: str, relative: float, error: float, *, worth: bool) -> str:
-    metric = result.experiment.goal.metric
-    size = f"{100 * relative:+.2g} ± {100 * error:.1g} % of {metric} over {result.users:,} users"
+def _verdict(result: Comparison, best: str, gain: str, *, worth: bool) -> str:
+    size = f"{gain} of {result.experiment.goal.metric} over {result.users:,} users"
     if worth:
         return (
             f"Launch {best}: it gives {size} against the fixed split, if everybody gets what was decided from then on."

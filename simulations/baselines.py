@@ -8,8 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bandit.arrays import FloatArray
 from bandit.inference.shares import arm_share
+from bandit.measures import metric_bounds
 from simulations.bounds import best_weights, fewest_users, regret_constant
+from simulations.laws import Bounds
 from simulations.worlds import World
 
 COST = "cost_usd"
@@ -57,11 +60,12 @@ def baselines(world: World, users: int) -> Mapping[str, Baseline]:
     allowed = np.where(broken, -math.inf, gain)
     cost = None
     if COST in world.laws:
-        cost = weights @ np.array([[law.mean for law in each.laws[COST]] for each in stretches])
+        bounds = Bounds(*metric_bounds(experiment, COST))
+        cost = weights @ np.array([[bounds.mean(law) for law in each.laws[COST]] for each in stretches])
     return {
         arm: Baseline(
             float(reward[k]), float(regret[k]), bool(broken[k]), k == experiment.control,
-            cost is not None and bool(cost[k] == cost.min()), bool(allowed[k] == allowed.max()),
+            cost is not None and bool(np.isclose(cost[k], cost.min())), bool(np.isclose(allowed[k], allowed.max())),
         )
         for k, arm in enumerate(experiment.arms)
     }  # fmt: skip
@@ -95,6 +99,14 @@ def floors(world: World, users: int) -> Floors | None:
     rates = np.sort(rates if world.experiment.goal.better == "higher" else 1.0 - rates)[::-1]
     if rates.min() <= 0.0 or rates.max() >= 1.0:
         return None
-    alone = rates[0] > rates[1]
-    least = fewest_users(best_weights(rates)[1], arm_share(world.experiment) / 2.0) if alone else None
-    return Floors(regret_constant(rates) * math.log(users), least)
+    return Floors(regret_constant(rates) * math.log(users), _fewest(world, rates))
+
+
+def _fewest(world: World, rates: FloatArray) -> float | None:
+    """Return the users to the best variant; None if there are several, or the equations have no solution in reach."""
+    if np.isclose(rates[0], rates[1], rtol=1e-9, atol=0.0):
+        return None
+    try:
+        return fewest_users(best_weights(rates)[1], arm_share(world.experiment) / 2.0)
+    except ValueError:  # rates so far apart, or so near to 0 or 1, that one user says nearly all
+        return None

@@ -46,7 +46,7 @@ class ArrivalsTable(Part):
         description="new users a day"
     )
     days: Annotated[Positive, must(lambda x: x <= 3660, "a number of days up to 3660")] = 28.0
-    weekdays: list[NotNegative] = [1.0] * 7
+    weekdays: list[Annotated[NotNegative, must(lambda x: x <= 1e6, "a weight up to 1e6")]] = [1.0] * 7
 
     @field_validator("weekdays")
     @classmethod

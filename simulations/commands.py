@@ -212,8 +212,11 @@ def plan(
         message = f"received {users_per_day:g}, allowed: a finite number above 0"
         raise typer.BadParameter(message, param_hint="--users-per-day")
     check_can_write(json)
-    if charts is not None and not bandit:
-        raise typer.BadParameter("is a picture of what --bandit finds; add --bandit", param_hint="--charts")
+    for value, option in ((charts, "--charts"), (horizon, "--horizon")):
+        if value is not None and not bandit:
+            raise typer.BadParameter("is about what --bandit finds; add --bandit", param_hint=option)
+    if bandit and format == "md":
+        raise typer.BadParameter("the design has no place for a simulation; use text or --json", param_hint="--bandit")
     check_can_draw(charts, None)
     expectations = Expectations(
         named_numbers(expect or (), "--expect"),

@@ -137,6 +137,7 @@ def compare(
     Raises:
         InvalidInput: A policy is unknown, the floors do not fit, or a half-life is in time.
     """
+    world = world.until(users)
     scores: dict[str, Score] = {}
     paths: dict[str, Path] = {}
     for policy in policies:
@@ -177,6 +178,7 @@ def run_policy(
         decide: Whether to say when runs are decided.
         tape: Keeps every epoch, for the caller; empty before.
     """
+    world = world.until(users)
     horizons = np.full(replications, users, dtype=np.int64)
     tape = Tape() if decide and tape is None else tape
     runs = run_epochs(asked, world.phases(guarded=guarded), horizons, np.random.SeedSequence(seed), watch, tape)

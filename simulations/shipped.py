@@ -51,7 +51,10 @@ def write_shipped(name: str, into: Path) -> list[Path]:
         if path.exists():
             refuse(path, "is there already; it is not overwritten")
     for path, file in zip(paths, _FILES, strict=True):
-        path.write_text((folders[name] / file).read_text(encoding="utf-8"), encoding="utf-8")
+        try:
+            path.write_text((folders[name] / file).read_text(encoding="utf-8"), encoding="utf-8")
+        except OSError as error:
+            refuse(path, f"cannot be written: {error.strerror or error}")
     return paths
 
 

@@ -174,7 +174,7 @@ class _Reader:
         self, where: list[str | int], over: object, laws: Mapping[str, tuple[Law, ...]], new: Change
     ) -> tuple[Change, ...]:
         """Return a change at once, or in steps over so many users."""
-        if over is None:
+        if over is None or self.found:  # of a world that is at fault anyway steps are not made
             return (new,)
         if not isinstance(over, int) or isinstance(over, bool) or not 1 <= over <= _MOST_USERS:
             message = f"received {received(over)}, allowed: a whole number of users from 1 to 10^15"

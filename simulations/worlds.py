@@ -86,6 +86,10 @@ class World:
         laws = (self.laws, *(change.laws for change in self.changes))
         return tuple(replace(self, laws=each, changes=()) for each in laws)
 
+    def until(self, users: int) -> World:
+        """Return the world as far as so many users of a run see it: without changes that come after them."""
+        return replace(self, changes=tuple(change for change in self.changes if change.after_users < users))
+
     @property
     def not_simulated(self) -> tuple[str, ...]:
         """Guardrail metrics that this world says nothing about, in file order."""

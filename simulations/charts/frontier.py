@@ -17,7 +17,9 @@ _REWARD = "reward_acted_on"
 _GAIN = "reward_acted_on_over_fixed"
 
 
-def frontier(rows: Sequence[Mapping[str, Any]], metric: str, subtitle: Sequence[str] = ()) -> Spec:
+def frontier(
+    rows: Sequence[Mapping[str, Any]], metric: str, subtitle: Sequence[str] = (), better: str = "higher"
+) -> Spec:
     """Return one point per set-up: reward against users to a decision, with a line through the floors of a policy.
 
     Args:
@@ -26,9 +28,11 @@ def frontier(rows: Sequence[Mapping[str, Any]], metric: str, subtitle: Sequence[
             drawn: differences of pairs of runs, with much less noise, around the fixed split at 0.
         metric: The goal.
         subtitle: Lines about the world and the runs.
+        better: Direction of the goal: a gain is what is better.
     """
     paired = any(_GAIN in row for row in rows) and all(_GAIN in row or row["policy"] == "fixed" for row in rows)
-    points = [_point(row, _GAIN if paired else _REWARD) for row in rows]
+    sign = -1.0 if paired and better == "lower" else 1.0
+    points = [_point(row, _GAIN if paired else _REWARD, sign) for row in rows]
     policies = list(dict.fromkeys(point["policy"] for point in points))
     y_title = f"{metric} per user" + (", gain over the fixed split" if paired else "")
     x: Spec = {
@@ -98,9 +102,9 @@ def _labels(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _point(row: Mapping[str, Any], reward: str) -> dict[str, Any]:
+def _point(row: Mapping[str, Any], reward: str, sign: float) -> dict[str, Any]:
     """Return what is drawn of a row; the fixed split gains nothing over itself."""
-    middle, error = row.get(reward, 0.0), row.get(f"{reward}_se") or 0.0
+    middle, error = sign * row.get(reward, 0.0), row.get(f"{reward}_se") or 0.0
     users, users_error = row["users_to_decision"], row["users_to_decision_se"] or 0.0
     floor = row["floor"]
     return {

@@ -66,6 +66,8 @@ class Frontier:
         replications: Runs.
         seed: Repeats the same numbers on the same version.
         power: Share of runs that have to be decided by the horizon for a set-up to be advised.
+        better: Direction of the goal.
+        notes: What in the simulated world is not as the plan has it, one sentence each.
         points: The file's floors, then one least share of every variant after the other.
         fixed: The fixed split.
     """
@@ -74,6 +76,8 @@ class Frontier:
     replications: int
     seed: int
     power: float
+    better: str
+    notes: tuple[str, ...]
     points: tuple[Point, ...]
     fixed: Point
 
@@ -84,7 +88,16 @@ class Frontier:
         Of those that decide often enough; the fixed split if none does.
         """
         enough = (point for point in self.points if (point.score.deciding["decided"].value or 0.0) >= self.power)
-        return max((*enough, self.fixed), key=_gain)
+        return max((*enough, self.fixed), key=self._gain)
+
+    @property
+    def sign(self) -> float:
+        """1 where a higher goal is better, else −1: times it, a difference is a gain."""
+        return 1.0 if self.better == "higher" else -1.0
+
+    def _gain(self, point: Point) -> float:
+        found = point.over_fixed.get("reward_acted_on")
+        return 0.0 if found is None or found.value is None else self.sign * found.value
 
     def to_dict(self) -> dict[str, object]:
         """Return JSON values."""
@@ -97,11 +110,6 @@ class Frontier:
             "power": self.power,
             "best": {"policy": self.best.setting.policy, "floor": self.best.setting.floor},
         }
-
-
-def _gain(point: Point) -> float:
-    found = point.over_fixed.get("reward_acted_on")
-    return 0.0 if found is None or found.value is None else found.value
 
 
 def frontier(
@@ -153,7 +161,8 @@ def frontier(
         return Point(setting, found, over, sized.traffic.enrolment_days(found.until_decision))
 
     points = tuple(map(point, (own, *tried)))
-    return Frontier(horizon, replications, seed, sized.plan.power, points, point(own.fixed))
+    better, notes = experiment.goal.better, world.notes
+    return Frontier(horizon, replications, seed, sized.plan.power, better, notes, points, point(own.fixed))
 
 
 def planned_world(experiment: Experiment, sized: Sizing, sd: float | None) -> World:

@@ -22,7 +22,7 @@ def frontier_picture(sized: Sizing, found: Frontier) -> Spec:
     rows = [point.to_dict() for point in (*found.points[1:], found.fixed)]
     runs = f"{found.replications:,} runs of {found.users:,} users, seed {found.seed}; {sized.experiment.key}"
     world = f"control at {sized.plan.baseline:.4g}, one variant at {sized.plan.target:.4g}, all others like control"
-    return picture(rows, sized.experiment.goal.metric, (runs, world))
+    return picture(rows, sized.experiment.goal.metric, (runs, world), found.better)
 
 
 def frontier_parts(sized: Sizing, found: Frontier) -> list[str | Table]:
@@ -32,7 +32,7 @@ def frontier_parts(sized: Sizing, found: Frontier) -> list[str | Table]:
     for name in _HEAD:
         table.add_column(name, justify="right")
     for point in (*found.points, found.fixed):
-        table.add_row(_name(point), *_cells(point, found.fixed))
+        table.add_row(_name(point), *_cells(point, found))
     return [table, *_sentences(sized, found)]
 
 
@@ -42,8 +42,8 @@ def _name(point: Point) -> str:
     return "as in the file" if point.setting.floor is None else percent(point.setting.floor)
 
 
-def _cells(point: Point, fixed: Point) -> list[str]:
-    reward = fixed.score.numbers["reward_per_user"].value or 0.0
+def _cells(point: Point, found: Frontier) -> list[str]:
+    reward = found.sign * abs(found.fixed.score.numbers["reward_per_user"].value or 0.0)
     deciding = point.score.deciding
     return [
         _relative(point.over_fixed.get("reward_acted_on"), reward),
@@ -59,7 +59,7 @@ def _relative(found: Estimate | None, reward: float) -> str:
     if found is None or found.value is None or not reward:
         return ""
     error = None if found.error is None else found.error / abs(reward)
-    return shown(Estimate(found.value / abs(reward), error), percent=True)
+    return shown(Estimate(found.value / reward, error), percent=True)
 
 
 def _sentences(sized: Sizing, found: Frontier) -> list[str]:
@@ -75,18 +75,18 @@ def _sentences(sized: Sizing, found: Frontier) -> list[str]:
         floors = "the floors of the file" if best is own else f"a least share of {_name(best)}"
         advice = (
             f"Launch {policy} with {floors}: of all that decide {percent(found.power)} of the runs it gains most,"
-            f" {_cells(best, fixed)[0]} more {goal.metric} over {found.users:,} users than a fixed split, if everybody"
-            f" gets what was decided from the decision on. It decides after {best.days:,.1f} days in the mean, the"
-            f" fixed split after {fixed.days:,.1f}."
+            f" {_cells(best, found)[0]} of {goal.metric} over {found.users:,} users against a fixed split, if"
+            f" everybody gets what was decided from the decision on. It decides after {best.days:,.1f} days in the"
+            f" mean, the fixed split after {fixed.days:,.1f}."
         )
     legend = (
-        f"gain: {goal.metric} per user against that of the fixed split, on the same luck; acted on: everybody gets what"
-        " was decided from then on; else: nobody does. A lower least share gains more while it learns, and takes longer"
-        " to decide."
+        f"gain: by how much {goal.metric} per user is better than under the fixed split, on the same luck; acted on:"
+        " everybody gets what was decided from then on; else: nobody does. A lower least share gains more while it"
+        " learns, and takes longer to decide."
     )
     world = (
         f"The world: control at {sized.plan.baseline:.4g}, one variant at {sized.plan.target:.4g}, all others like"
         f" control; {found.replications:,} runs of {found.users:,} users, seed {found.seed}; ± is one standard error."
         " Rewards come at once; guardrails are not in it."
     )
-    return [advice, legend, world]
+    return [advice, legend, world, *(f"Note: {note}." for note in found.notes)]

@@ -44,6 +44,7 @@ def rehearse(task: Task) -> dict[str, float]:
     """Return what one run came to: numbers by name, nan where one does not exist.
 
         users                users who came
+        visits               their visits
         reward_per_user      expected goal outcome of a visit, given who was served what
         regret               Σ over visits of |best true mean − true mean of what was served|
         share_best_within_limits   share of visits that were served the best of control and those that break no limit
@@ -67,6 +68,7 @@ def rehearse(task: Task) -> dict[str, float]:
         np.random.default_rng(c) for c in np.random.SeedSequence([task.seed, task.run]).spawn(3)
     )
     came = visits(calendar, coming)
+    world = world.until(int(came.first.sum()))
     stretch = _stretches(world, came)
     values = _values(world, calendar, came, stretch, answering)
     delays = deciding.exponential(1.0, len(came.at)) * calendar.delay
@@ -114,7 +116,7 @@ def _values(
 class _Look:
     """What the report said at the end of a day."""
 
-    day: int
+    day: float
     verdict: str
     reason: str
     deployed: str | None
@@ -152,10 +154,12 @@ class _Run:
             if self.answers[visit] < self.calendar.response[arm]:
                 heapq.heappush(self.due, (at + self.delays[visit], visit, arm))
         end = self.calendar.days * DAY
-        while next_look <= end + 1e-6:
+        while next_look < end - 1.0:
             self._rewards_until(next_look)
             self._look(next_look)
             next_look += DAY
+        self._rewards_until(end)
+        self._look(end)
         return served, self.looks
 
     def _rewards_until(self, until: float) -> None:
@@ -171,14 +175,19 @@ class _Run:
         report = self.bandit.report()
         suspended = tuple(each.key for each in report.variants if each.suspended is not None)
         decision = report.decision
-        self.looks.append(_Look(round(at / DAY), decision.verdict, decision.reason, _deployed(report), suspended))
+        self.looks.append(_Look(at / DAY, decision.verdict, decision.reason, _deployed(report), suspended))
 
 
 def _deployed(report: Report) -> str | None:
     """Return the variant that the report would deploy: of several the one with the largest gain, as it says first."""
     good = [each for each in report.variants if each.decision is not None and each.decision.verdict == "deploy"]
     sign = 1.0 if report.goal["better"] == "higher" else -1.0
-    return max(good, key=lambda each: sign * (each.mean or -math.inf)).key if good else None
+
+    def gain(key: str) -> float:
+        return next(sign * each.mean for each in good if each.key == key and each.mean is not None)
+
+    known = [each.key for each in good if each.mean is not None]
+    return max(known, key=gain) if known else None
 
 
 def _numbers(
@@ -198,24 +207,31 @@ def _numbers(
     acted = np.where(came.at >= since, chosen, served)
     numbers = {
         "users": float(came.first.sum()),
-        "reward_per_user": float(means[stretch, served].mean()),
+        "visits": float(len(served)),
+        "reward_per_user": _mean(means[stretch, served]),
         "regret": float((gains.max(axis=-1)[stretch] - gains[stretch, served]).sum()),
-        "share_best_within_limits": float(best[stretch, served].mean()),
+        "share_best_within_limits": _mean(best[stretch, served]),
         "exposed_to_breach": float(broken[stretch, served].sum()),
         "decided": float(decision is not None),
-        "days_to_decision": calendar.days if decision is None else float(decision.day),
+        "days_to_decision": calendar.days if decision is None else decision.day,
         "wrong_decision": float(decision is not None and _is_wrong(world, decision, gains, means, broken)),
-        "reward_acted_on": float(means[stretch, acted].mean()),
+        "reward_acted_on": _mean(means[stretch, acted]),
     }
     for arm, key in enumerate(experiment.arms):
-        numbers[f"share_of.{key}"] = float((served == arm).mean())
+        numbers[f"share_of.{key}"] = _mean(served == arm)
         days = [look.day for look in looks if key in look.suspended]
-        numbers[f"suspended_day.{key}"] = float(days[0]) if days else math.nan
+        numbers[f"suspended_day.{key}"] = days[0] if days else math.nan
     for metric in world.laws:
         if metric != experiment.goal.metric:
-            levels = np.array([[law.mean for law in each.laws[metric]] for each in world.stretches])
-            numbers[f"level.{metric}"] = float(levels[stretch, served].mean())
+            bounds = Bounds(*metric_bounds(experiment, metric))
+            levels = np.array([[bounds.mean(law) for law in each.laws[metric]] for each in world.stretches])
+            numbers[f"level.{metric}"] = _mean(levels[stretch, served])
     return numbers
+
+
+def _mean(values: FloatArray | BoolArray) -> float:
+    """Return a mean; nan of nobody."""
+    return float(values.mean()) if len(values) else math.nan
 
 
 def _is_wrong(world: World, decision: _Look, gains: FloatArray, means: FloatArray, broken: BoolArray) -> bool:

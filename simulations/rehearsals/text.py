@@ -26,6 +26,7 @@ def _table(found: Rehearsal) -> Table:
     treatments = [arm for arm, variant in zip(arms, world.experiment.variants, strict=True) if not variant.control]
     names = {
         "users": "users",
+        "visits": "visits",
         "reward_per_user": f"{goal.metric} per visit ({goal.better} is better)",
         "reward_acted_on": f"{goal.metric} per visit, acting on the decision",
         "decided": "runs decided",
@@ -67,6 +68,8 @@ def _advice(found: Rehearsal) -> list[str]:
     others = [policy for policy in found.runs if policy != FIXED]
     if FIXED not in found.runs or not others:
         return []
+    if found.replications < 2:
+        return ["One run advises nothing; more (--replications) say how much of a difference is luck."]
     goal = found.world.experiment.goal
     sign = 1.0 if goal.better == "higher" else -1.0
 
@@ -97,11 +100,9 @@ def _course(found: Rehearsal, policy: str) -> str:
 def _cost(found: Rehearsal) -> Sequence[str]:
     if COST not in found.world.laws:
         return []
-    calendar = found.world.calendar
-    assert calendar is not None  # noqa: S101 - a rehearsal has one
     said = []
     for policy in found.runs:
         each = found.number(policy, f"level.{COST}").value or 0.0
-        visits = (found.number(policy, "users").value or 0.0) * (1.0 + calendar.returns)
+        visits = found.number(policy, "visits").value or 0.0
         said.append(f"{policy} about {each * visits:,.0f} US$ ({each:.4g} a visit)")
     return [f"What a run costs: {', '.join(said)}."]

@@ -57,7 +57,9 @@ def sweep(
 
     The numbers depend on experiment, world, seed and version alone, not on where or beside what they were measured.
     """
-    for file in (out, parquet):
+    for file, option in ((out, "--out"), (parquet, "--parquet")):
+        if str(file) == "-":
+            raise typer.BadParameter("received '-', allowed: a file", param_hint=option)
         check_can_write(file)
     check_parquet(parquet)
     check_can_draw(charts, None)
@@ -79,13 +81,13 @@ def sweep(
         horizons = dict.fromkeys(row["users"] for row in found)
         write_pictures(charts, {f"frontier-{each}": _picture(asked, found, each) for each in horizons})
     head = f"{asked.key}: {len(found)} set-ups, {replications:,} runs each, seed {seed}"
-    show(None, [head, *sweep_tables(found), LEGEND])
+    show(None, [head, *sweep_tables(found, asked.goal.better), LEGEND])
 
 
 def _picture(asked: Experiment, found: Sequence[dict[str, Any]], users: int) -> Spec:
     rows = [row for row in found if row["users"] == users]
     runs = f"{rows[0]['replications']:,} runs of {users:,} users, seed {rows[0]['seed']}; {asked.key}"
-    return frontier(rows, asked.goal.metric, (runs,))
+    return frontier(rows, asked.goal.metric, (runs,), asked.goal.better)
 
 
 def _measured(work: Sequence[Task], out: Path | None, jobs: int | None, cluster: str | None) -> list[dict[str, Any]]:
@@ -120,7 +122,8 @@ def _numbers(given: str | None, option: str, read: Callable[[str], _T]) -> list[
         try:
             number = read(text.strip())
         except ValueError:
-            allowed = "numbers with commas between them"
+            whole = "whole numbers from 1 to 10^12" if option == "--users" else "numbers"
+            allowed = f"{whole}, with commas between them"
             raise typer.BadParameter(f"received {received(text)}, allowed: {allowed}", param_hint=option) from None
         if number in found:
             raise typer.BadParameter(f"received {received(text)} again, allowed: each once", param_hint=option)

@@ -33,8 +33,11 @@ def done_before(path: Path, work: Sequence[Task]) -> list[dict[str, Any]]:
             refuse(path, f"line {number} is of another sweep, version or seed; name another file")
         rows.append(found)
     if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+        try:
+            with path.open("r+b") as file:
+                file.truncate(len(whole))
+        except OSError as error:
+            refuse(path, f"cannot be written: {error.strerror or error}")
     return rows
 
 

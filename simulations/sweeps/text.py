@@ -31,12 +31,18 @@ LEGEND = (
 )
 
 
-def sweep_tables(rows: Sequence[dict[str, Any]]) -> list[Table]:
-    """Return a table for each horizon, a line for each set-up."""
-    return [_table(users, [row for row in rows if row["users"] == users]) for users in _each(rows, "users")]
+def sweep_tables(rows: Sequence[dict[str, Any]], better: str = "higher") -> list[Table]:
+    """Return a table for each horizon, a line for each set-up.
+
+    Args:
+        rows: Of a sweep.
+        better: Direction of the goal; a gain is what is better.
+    """
+    sign = 1.0 if better == "higher" else -1.0
+    return [_table(users, [row for row in rows if row["users"] == users], sign) for users in _each(rows, "users")]
 
 
-def _table(users: int, rows: Sequence[dict[str, Any]]) -> Table:
+def _table(users: int, rows: Sequence[dict[str, Any]], sign: float) -> Table:
     varied = [name for name in ("policy", "floor", "control_floor", "growth") if len(_each(rows, name)) > 1]
     columns = {
         name: text for name, text in _COLUMNS.items() if name != "exposed_to_breach" or any(r[name] for r in rows)
@@ -48,7 +54,7 @@ def _table(users: int, rows: Sequence[dict[str, Any]]) -> Table:
         table.add_column(text, justify="right")
     for row in rows:
         cells = [_setting(row, name) for name in varied or ["policy"]]
-        table.add_row(*cells, *(_number(row, name) for name in columns))
+        table.add_row(*cells, *(_number(row, name, sign) for name in columns))
     return table
 
 
@@ -65,11 +71,12 @@ def _or_files(value: float | None) -> str:
     return "file's" if value is None else f"{value:g}"
 
 
-def _number(row: dict[str, Any], name: str) -> str:
+def _number(row: dict[str, Any], name: str, sign: float) -> str:
     if name not in _GAINS:
         return shown(Estimate(row[name], row[f"{name}_se"]), percent=name in _PERCENT)
     gain = row.get(f"{name}_over_fixed")
-    fixed = None if gain is None else row[name] - gain
-    if not fixed:
+    if gain is None or not row[name] - gain:
         return ""
-    return shown(Estimate(gain / abs(fixed), row[f"{name}_over_fixed_se"] / abs(fixed)), percent=True)
+    fixed = row[name] - gain
+    error = row[f"{name}_over_fixed_se"]
+    return shown(Estimate(sign * gain / abs(fixed), None if error is None else error / abs(fixed)), percent=True)

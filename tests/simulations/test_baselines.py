@@ -112,3 +112,28 @@ def test_lower_is_better_turns_everything() -> None:
     world = make_world([0.4, 0.4, 0.3], goal={"better": "lower"})
     result = compare(world, ["thompson", "fixed"], users=5_000, replications=100)
     assert advice(result)[0].startswith("Launch thompson: it gives +")
+
+
+@pytest.mark.parametrize("rates", [[0.9, 1e-7], [0.3, 0.1 + 0.2]])
+def test_where_the_equations_have_no_solution_in_reach_nothing_is_said(rates: list[float]) -> None:
+    found = floors(make_world(rates), 1_000)
+    assert found is not None
+    assert found.users_to_best is None
+
+
+def test_equal_variants_are_all_the_best_choice_also_after_a_gradual_change() -> None:
+    changes = [
+        {"after_users": 100, "over_users": 70, "variants": {arm: {"resolved": 0.41} for arm in "AB"}},
+        {"after_users": 200, "variants": {arm: {"resolved": 0.33} for arm in "AB"}},
+    ]
+    document = {"variants": {arm: {"resolved": 0.3} for arm in "AB"}, "changes": changes}
+    world = parse_world(make_experiment(), document)
+    assert all(each.best_fixed for users in range(50, 400, 7) for each in baselines(world, users).values())
+
+
+def test_the_cheapest_is_so_after_cutting() -> None:
+    rails = [{"metric": "cost_usd", "kind": "numeric", "max": 1.0}]
+    laws = {"A": {"mean": 0.1, "sd": 0.0}, "B": {"mean": 0.09, "sd": 0.5}}  # cut at 0, B costs more
+    document = {"variants": {arm: {"resolved": 0.3, "cost_usd": law} for arm, law in laws.items()}}
+    found = baselines(parse_world(make_experiment(guardrails=rails), document), 100)
+    assert [arm for arm, each in found.items() if each.cheapest] == ["A"]

@@ -267,3 +267,29 @@ def test_a_gradual_change_is_told_by_its_ends() -> None:
     assert on_limits[0] == "In truth, before the change, every variant keeps its limits."
     assert len(on_limits) == 2
     assert "after 115 users, B breaks harmful" in on_limits[1]
+
+
+def test_a_change_that_no_user_sees_is_none() -> None:
+    still = make_world([0.3, 0.4])
+    document = {"variants": {"A": {"resolved": 0.3}, "B": {"resolved": 0.4}}}
+    change = {"after_users": 500, "variants": {"B": {"resolved": 0.1}}}
+    moved = parse_world(make_experiment(), {**document, "changes": [change]})
+
+    found, plain = (compare(world, ["thompson", "fixed"], users=500, replications=20) for world in (moved, still))
+    assert found.policies == plain.policies
+    assert found.baselines == plain.baselines
+    assert found.bounds == plain.bounds
+    assert compare(moved, ["fixed"], users=501, replications=5).bounds is None
+
+
+def test_one_run_advises_nothing() -> None:
+    assert advice(compare(make_world([0.3, 0.6]), ["thompson", "fixed"], users=500, replications=1)) == [
+        "One run advises nothing; more (--replications) say how much of a difference is luck."
+    ]
+
+
+def test_where_nothing_ever_comes_advice_has_numbers() -> None:
+    world = make_world([{"mean": 0.0, "sd": 0.0}, {"mean": 0.0, "sd": 0.0}], goal={"kind": "numeric"})
+    said = " ".join(advice(compare(world, ["thompson", "fixed"], users=300, replications=3)))
+    assert "nan" not in said
+    assert "inf" not in said

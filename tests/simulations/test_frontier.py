@@ -97,7 +97,7 @@ def test_the_command_shows_and_writes_it(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "Moving traffic, by simulation" in shown.output
     alone = CliRunner().invoke(app, [*base[:4], "--charts", str(tmp_path / "pictures")])
-    assert (alone.exit_code, "what --bandit finds" in alone.output) == (2, True), alone.output
+    assert (alone.exit_code, "--bandit" in alone.output) == (2, True), alone.output
     drawn = CliRunner().invoke(app, [*base, "--charts", str(tmp_path / "pictures")])
     assert drawn.exit_code == 0, drawn.output
     assert (tmp_path / "pictures" / "frontier.svg").read_text().startswith("<svg")
@@ -106,3 +106,20 @@ def test_the_command_shows_and_writes_it(tmp_path: Path) -> None:
     assert document["bandit"]["users"] == 300
     assert document["bandit"]["points"][1]["floor"] == 0.0
     assert document["bandit"]["points"][1]["reward_acted_on_over_fixed_se"] > 0.0
+
+
+def test_where_lower_is_better_a_gain_is_less() -> None:
+    experiment = make_experiment(4, goal={"baseline": 0.3, "mde": 0.3, "better": "lower"})
+    one = found(experiment)
+    assert one.best is not one.fixed
+    assert (one.best.over_fixed["reward_acted_on"].value or 0.0) < 0.0
+    _, advice, *_ = frontier_parts(sizing(experiment, 1000.0), one)
+    assert str(advice).startswith("Launch thompson with")
+    assert one.sign == -1.0
+
+
+def test_what_the_world_has_not_as_the_plan_is_said() -> None:
+    experiment = make_experiment(2, goal={"kind": "numeric", "range": [1, 5], "baseline": 4.5, "mde": 0.05})
+    sized = sizing(experiment, 1000.0, sd=1.0)
+    one = frontier(sized, 1.0, users=200, replications=5)
+    assert any("cut to goal.range" in str(part) for part in frontier_parts(sized, one))

@@ -322,3 +322,46 @@ def test_correlations_that_cannot_be_are_refused_by_their_field(correlations: ob
         correlated(correlations)
     found = {problem.field: problem.message for problem in caught.value.problems}
     assert words in found.get(field, ""), found
+
+
+# Odd worlds
+
+
+def test_days_that_nobody_comes_and_part_days_are_looked_at() -> None:
+    world = world_of({"A": 0.3, "B": 0.4}, users=0.001, days=0.5)
+    numbers = rehearse(Task(world, "fixed", 1, 0))
+    assert (numbers["users"], numbers["decided"], numbers["days_to_decision"]) == (0.0, 0.0, 0.5)
+    assert np.isnan(numbers["reward_per_user"])
+
+
+def test_a_part_day_can_decide() -> None:
+    parts: dict[str, Any] = {
+        "rewards": {"window": "request"},
+        "analysis": {"min_days": 0},
+        "policy": {"max_epoch": "1h"},
+    }
+    numbers = rehearse(Task(world_of({"A": 0.1, "B": 0.9}, users=2_000, days=0.5, **parts), "fixed", 1, 0))
+    assert (numbers["decided"], numbers["days_to_decision"]) == (1.0, 0.5)
+
+
+def test_costs_are_those_of_the_visits_that_were_made_after_cutting() -> None:
+    rails = [{"metric": "cost_usd", "kind": "numeric", "max": 1.0}]
+    laws = {arm: {"resolved": 0.5, "cost_usd": {"mean": 0.0, "sd": 1.0}} for arm in "AB"}
+    document = {
+        "variants": laws, "arrivals": {"users_per_day": 200, "days": 3}, "answers": {"returns": 5, "gap": "7d"},
+    }  # fmt: skip
+    numbers = rehearse(Task(parse_world(make_experiment(guardrails=rails), document), "fixed", 1, 0))
+    assert numbers["visits"] < 2.0 * numbers["users"]  # most come again after the end
+    assert numbers["level.cost_usd"] == pytest.approx(1.0 / np.sqrt(2.0 * np.pi))
+
+
+def test_a_change_that_no_user_sees_makes_no_decision_wrong() -> None:
+    change = {"after_users": 10**6, "variants": {"B": {"resolved": 0.0}}}
+    world = world_of(
+        {"A": 0.2, "B": 0.5}, changes=[change], users=800, rewards={"window": "1h"}, analysis={"min_days": 0}
+    )
+    found = measured(world, "fixed", runs=4)
+    assert found.number("fixed", "decided").value == 1.0
+    assert found.number("fixed", "wrong_decision").value == 0.0
+    once = rehearsal_parts(measured(world, "thompson", "fixed", runs=1))
+    assert str(once[1]).startswith("One run")

@@ -21,6 +21,7 @@ from simulations.sweeps.executors import cores, dask
 from simulations.sweeps.files import append, check_parquet, done_before, write_parquet
 from simulations.sweeps.run import Task, row, rows, tasks, world_name
 from simulations.sweeps.settings import Setting, settings
+from simulations.sweeps.text import sweep_tables
 from simulations.world_files import parse_world
 from simulations.worlds import World
 from tests.bandit.making import make_experiment
@@ -162,8 +163,9 @@ def test_the_command_writes_a_row_for_each_set_up_and_does_not_repeat_them(tmp_p
     assert {each.name for each in (tmp_path / "pictures").glob("*.svg")} == {"frontier-100.svg", "frontier-300.svg"}
 
     for option, value, words in (
-        ("--floors", "0,x", "numbers with commas"),
-        ("--users", "0", "numbers with commas"),
+        ("--floors", "0,x", "allowed: numbers"),
+        ("--users", "0", "whole numbers from 1"),
+        ("--out", "-", "allowed: a file"),
         ("--growths", "0.1,0.1", "again"),
     ):
         wrong = CliRunner().invoke(app, [*arguments, option, value])
@@ -197,3 +199,15 @@ def test_parquet_without_its_library_is_refused_before_anything_is_run(
     with pytest.raises(InvalidInput, match="pip install 'adaptive-bandit"):
         check_parquet(tmp_path / "s.parquet")
     check_parquet(None)
+
+
+def test_one_run_of_each_set_up_is_shown_without_errors_and_a_gain_is_what_is_better() -> None:
+    lower = make_world([0.5, 0.2], goal={"better": "lower"})
+    grid = settings(["thompson", "fixed"], [0.0], [0.0], [None], [2_000])
+    found = measured(tasks(lower, grid, 1, 1))
+    (table,) = sweep_tables(found, "lower")
+    cells = [list(column.cells) for column in table.columns]
+    assert found[0]["reward_per_user_over_fixed"] < 0.0
+    gains = [str(cell) for column in cells[1:3] for cell in column if cell]
+    assert gains
+    assert all(not gain.startswith("-") for gain in gains), gains

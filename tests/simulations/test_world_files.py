@@ -219,3 +219,11 @@ def test_a_gradual_change_that_cannot_be_is_refused(over: object, law: object, w
     assert any(
         problem.field == "changes[0].over_users" and words in problem.message for problem in caught.value.problems
     )
+
+
+def test_a_gradual_change_of_a_world_that_is_at_fault_hides_no_fault() -> None:
+    change = {"after_users": 10, "over_users": 5, "variants": {"B": {"resolved": 0.2}}}
+    document = {"variants": {"A": {"resolved": 2.0}, "B": {"resolved": 0.4}}, "changes": [change]}
+    with pytest.raises(InvalidWorld) as caught:
+        parse_world(make_experiment(), document)
+    assert [problem.field for problem in caught.value.problems] == ["variants.A.resolved"]
