@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bandit.experiment import Experiment
 from simulations.compare import FIXED, PAIRED, run_policy
@@ -148,7 +149,7 @@ def frontier(
     scores = {
         each: run_policy(
             world, each.asked(experiment), horizon, replications, seed,
-            None if tell is None else lambda more, each=each: tell(each, more),  # type: ignore[misc] # a default binds it
+            None if tell is None else partial(tell, each),
         )
         for each in every
     }  # fmt: skip

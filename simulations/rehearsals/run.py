@@ -70,7 +70,7 @@ def rehearse(task: Task) -> dict[str, float]:
     came = visits(calendar, coming)
     world = world.until(int(came.first.sum()))
     stretch = _stretches(world, came)
-    values = _values(world, calendar, came, stretch, answering)
+    values = would_answer(world, calendar, came, stretch, answering)
     delays = deciding.exponential(1.0, len(came.at)) * calendar.delay
     answers = deciding.random(len(came.at))
     served, looks = _Run(asked, calendar, came, values, delays, answers).go()
@@ -89,10 +89,18 @@ def _stretches(world: World, came: Visits) -> IntArray:
     return np.searchsorted(starts, users, side="right")
 
 
-def _values(
+def would_answer(
     world: World, calendar: Calendar, came: Visits, stretch: IntArray, rng: np.random.Generator
 ) -> dict[str, FloatArray]:
-    """Return what each visit would answer under each variant, by metric, shape (n_visits, n_arms)."""
+    """Return what each visit would answer under each variant, by metric, shape (n_visits, n_arms).
+
+    Args:
+        world: The truth.
+        calendar: Says how alike the visits of a user are.
+        came: The visits.
+        stretch: Which stretch of the world each falls into, shape (n_visits,).
+        rng: Source of luck.
+    """
     n, found = len(came.at), {}
     again = rng.random(n) < calendar.alike
     firsts = np.zeros(int(came.user.max(initial=-1)) + 1, np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.table import Table
 
 from simulations.advice import SURE, WORTH
@@ -40,7 +41,7 @@ def _table(found: Rehearsal) -> Table:
     rows = [(text, [_shown(found, policy, name) for policy in policies]) for name, text in names.items()]
     for arm in treatments:
         each = [found.runs[policy][f"suspended_day.{arm}"] for policy in policies]
-        share = [Estimate.of((days == days).astype(float)) for days in each]  # noqa: PLR0124 - nan is no day
+        share = [Estimate.of(np.isfinite(days).astype(np.float64)) for days in each]
         rows.append((f"{arm} suspended: runs", [shown(one, percent=True) for one in share]))
         rows.append((f"{arm} suspended: day, mean", [shown(Estimate.of(days)) for days in each]))
     return side_by_side(rows, policies)

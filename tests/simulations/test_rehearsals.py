@@ -16,7 +16,7 @@ from bandit.errors import InvalidInput
 from simulations.calendar import DAY, Calendar, visits
 from simulations.commands import app
 from simulations.rehearsals.result import Rehearsal, rehearsal
-from simulations.rehearsals.run import Task, _values, rehearse
+from simulations.rehearsals.run import Task, rehearse, would_answer
 from simulations.rehearsals.text import rehearsal_parts
 from simulations.runner import run_epochs
 from simulations.scores import score
@@ -208,12 +208,10 @@ def test_visits_that_are_alike_repeat_the_first() -> None:
     """Alike in all: a user's mean over visits is 0 or 1, whoever comes how often."""
     answers = {"returns": 2.0, "gap": "10m", "alike": 1.0}
     world = world_of({"A": 0.5, "B": 0.5}, answers=answers, rewards={"window": "3d"}, days=1, users=200)
-    from simulations.rehearsals.run import _values  # noqa: PLC0415 - what visits would answer
-
     calendar = world.calendar
     assert calendar is not None
     came = visits(calendar, np.random.default_rng(3))
-    values = _values(world, calendar, came, np.zeros(len(came.at), np.int64), np.random.default_rng(4))["resolved"]
+    values = would_answer(world, calendar, came, np.zeros(len(came.at), np.int64), np.random.default_rng(4))["resolved"]
     for user in range(50):
         assert len(np.unique(values[came.user == user, 0])) == 1
 
@@ -295,7 +293,7 @@ def test_metrics_of_a_visit_go_together_as_declared() -> None:
     calendar = world.calendar
     assert calendar is not None
     came = visits(calendar, np.random.default_rng(3))
-    found = _values(world, calendar, came, np.zeros(len(came.at), np.int64), np.random.default_rng(4))
+    found = would_answer(world, calendar, came, np.zeros(len(came.at), np.int64), np.random.default_rng(4))
     latency, cost = np.log(found["latency_ms"][:, 0]), np.log(found["cost_usd"][:, 0])
     assert np.corrcoef(latency, cost)[0, 1] == pytest.approx(0.8, abs=0.02)  # logarithms are the normal scores
     # Of a median split and a normal score: rho x sqrt(2/pi), point-biserial.
